@@ -1,0 +1,76 @@
+# `make` lists the targets. Options: ARGS='...' (passed on), PYTHON=... (3.11 or later), VENV=... (default .venv).
+
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+CODE := $(wildcard mcilib tests benchmarks examples)
+export VENV
+# The installed wheel is what counts; a path from the caller's shell must not put the checkout before it.
+unexport PYTHONPATH PYTHONHOME
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev wheel install demo test test-all check format-check lint types layers fmt api bench docs lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make .venv with all development packages, and the system packages where allowed
+	@scripts/setup test
+
+demo: ## record real (or, without a display, typed by itself) input, upload it, read it back
+	@scripts/setup demo
+	@scripts/wheel --install
+	@$(BIN)/mcilib demo $(ARGS)
+
+test: setup ## run the tests against the installed wheel (ARGS='-k spool')
+	@scripts/test $(ARGS)
+
+test-all: ## the tests on each Python found, 3.11 to 3.14
+	@scripts/test-all $(ARGS)
+
+check: setup ## what CI runs: format, lint, types, layers, wheel, tests
+	@$(MAKE) format-check lint types layers wheel
+	@$(MAKE) test
+
+format-check: setup ## formatting, unchanged
+	@echo "check: format"; $(BIN)/ruff format --check --quiet .
+
+lint: setup ## ruff's rules
+	@echo "check: lint"; $(BIN)/ruff check --quiet .
+
+types: setup ## mypy, strict for mcilib
+	@echo "check: types"; $(BIN)/mypy --no-error-summary $(CODE)
+
+layers: install ## imports only point down
+	@echo "check: layers"; $(BIN)/pytest -q --no-header tests/project/test_layers.py
+
+fmt: setup ## format, and repair what lint can repair
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+wheel: setup ## build the wheel into dist/ (when a source changed)
+	@scripts/wheel
+
+install: setup ## install the wheel into .venv
+	@scripts/wheel --install
+
+dev: setup ## install the checkout for editing; the next `make test` puts the wheel back
+	@rm -f $(VENV)/.mcilib-wheel
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation --disable-pip-version-check -e .
+
+api: install ## write tests/project/api.txt again (read the difference before you commit it)
+	@$(BIN)/python tests/project/test_public_api.py
+
+bench: install ## measure what the library costs
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: install ## run the documents' code and commands, follow their links
+	@MCILIB_TEST_INSTALLED=1 $(BIN)/pytest tests/docs $(ARGS)
+
+lock: setup ## write requirements/dev.txt again (ARGS=--upgrade for newer versions)
+	@scripts/lock $(ARGS)
+
+clean: ## remove everything that these targets made
+	rm -rf .venv .venvs .setup.lock build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,204 @@
+"""What the benchmarks share: the real commands in processes of their own, what a process costs, tables.
+
+Costs are read from outside the process, in /proc: they include everything the process does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PYTHON = [sys.executable, "-P"]
+"""-P: the installed mcilib is measured, not whatever lies in the working folder."""
+
+MCILIB = [*PYTHON, "-m", "mcilib"]
+START_S = 30.0
+
+
+class Process:
+    """A child whose lines are read; killed at the end of `with` if it still runs."""
+
+    def __init__(self, command: Sequence[str], **more: Any) -> None:
+        self.began_s, self._command = time.perf_counter(), command
+        self._popen: subprocess.Popen[str] = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            **more,
+        )
+        self.pid = self._popen.pid
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._popen.poll() is None:
+            self._popen.kill()
+        self._popen.communicate()
+
+    def line(self, text: str = "", timeout_s: float = START_S) -> str:
+        """The next line of its output that holds `text`."""
+        too_late = threading.Timer(timeout_s, self._popen.kill)
+        too_late.start()
+        try:
+            assert self._popen.stdout is not None
+            for line in self._popen.stdout:
+                if text in line:
+                    return line.strip()
+        finally:
+            too_late.cancel()
+        _, err = self._popen.communicate()
+        raise SystemExit(f"no line with {text!r} from {' '.join(self._command)}: {err}")
+
+    def tell(self, line: str) -> None:
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(line + "\n")
+        self._popen.stdin.flush()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and gives the exit code."""
+        self._popen.send_signal(number)
+        self._popen.communicate(timeout=20)
+        return self._popen.returncode
+
+
+@contextlib.contextmanager
+def receiver(store: Path, port: int = 0) -> Iterator[str]:
+    """`mcilib receive`; gives its address."""
+    with Process([*MCILIB, "receive", str(store), "--port", str(port)]) as process:
+        yield process.line("Receiving at ").split("Receiving at ")[1].split()[0]
+        process.end()
+
+
+def agent(state: Path, endpoint: str, environ: dict[str, str], *flags: str) -> Process:
+    """`mcilib run`, capturing when this returns."""
+    process = Process([*MCILIB, "run", "--state", str(state), "--endpoint", endpoint, *flags], env=environ)
+    try:
+        process.line("Collecting")
+    except BaseException:
+        process.__exit__()
+        raise
+    return process
+
+
+def grant(state: Path) -> None:
+    """A grant for everything."""
+    names = ["--operator", "mcilib benchmarks", "--purpose", "measuring", "--scope", "pointer,keys"]
+    subprocess.run(
+        [*MCILIB, "grant", "--state", str(state), "--yes", *names], check=True, capture_output=True
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- costs --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds and voluntary context switches of all threads of a process, over some time."""
+
+    cpu_s: float
+    wakeups: int
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.cpu_s - other.cpu_s, self.wakeups - other.wakeups)
+
+
+def cost(pid: int) -> Cost:
+    """So far, of the threads that are there."""
+    cpu_ns = wakeups = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            cpu_ns += int((task / "schedstat").read_text().split()[0])
+            status = (task / "status").read_text()
+            wakeups += int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    return Cost(cpu_ns / 1e9, wakeups)
+
+
+def settle(pid: int, quiet_s: float = 0.3, timeout_s: float = 20.0) -> None:
+    """Returns when the process has done nothing for `quiet_s`: what was on its way has arrived."""
+    until_s = time.monotonic() + timeout_s
+    before = cost(pid).cpu_s
+    while time.monotonic() < until_s:
+        time.sleep(quiet_s)
+        now = cost(pid).cpu_s
+        if now - before < 0.001:
+            return
+        before = now
+
+
+def memory_mib(pid: int) -> dict[str, float]:
+    """Resident, proportional and private memory."""
+    kib = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, value = line.split(":")
+        kib[name] = int(value.split()[0])
+    private = kib["Private_Clean"] + kib["Private_Dirty"]
+    return {"rss": kib["Rss"] / 1024, "pss": kib["Pss"] / 1024, "private": private / 1024}
+
+
+# --- figures ------------------------------------------------------------------------------------------------
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def shown(figure: dict[str, float], digits: int = 1) -> str:
+    """`12.3 (11.9-13.0)`."""
+    if figure["low"] == figure["high"]:
+        return f"{figure['median']:,.{digits}f}"
+    return f"{figure['median']:,.{digits}f} ({figure['low']:,.{digits}f}-{figure['high']:,.{digits}f})"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, aligned: ready for docs/performance.md."""
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines
+    )
+
+
+def machine() -> dict[str, Any]:
+    """The kind of machine, in general words."""
+    return {"cpus": os.cpu_count(), "python": sys.version.split()[0], "system": sys.platform}
+
+
+def arguments(words: str | None) -> argparse.ArgumentParser:
+    """What every script takes."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--quick", action="store_true", help="a short version, to see that all works")
+    return parser
+
+
+def remark(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+    print(json.dumps(result, indent=1) if as_json else text)

@@ -1,0 +1,221 @@
+"""One run of the agent: the banner, capture until told to end, the summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mcilib.cli._drain import upload
+from mcilib.cli._endpoint import HOPELESS, ask_endpoint, remedy
+from mcilib.cli._output import count, print_rows, say
+from mcilib.cli._stop import StopSignal
+from mcilib.collector import Collector
+from mcilib.config import Settings, as_duration
+from mcilib.consent import SCOPES, Grant
+from mcilib.delivery.http import HttpTransport
+from mcilib.delivery.spool import DirectorySpool
+from mcilib.errors import ConfigError, DeliveryError, GrantError, SpoolError
+from mcilib.privacy import KeyDetail
+from mcilib.protocols import Outcome, Source
+from mcilib.sources.keyboard import KeyboardSource
+from mcilib.sources.pointer import PointerSource
+from mcilib.statistics import SpoolStatistics, Statistics
+
+CHECK_S = 3.0
+"""How long capture waits for the endpoint at the start; the first upload tells about a slower one."""
+
+LAST_UPLOAD_S = 10.0
+"""For the one upload at the end of --for."""
+
+STATUS_EVERY_S = 60.0
+
+START_ENDS_S = 1.0
+"""For a start under way when the end is asked for."""
+
+
+class Agent:
+    """One run, from the banner to the summary."""
+
+    def __init__(self, settings: Settings, folder: Path, grant: Grant, stop: StopSignal) -> None:
+        self._settings, self._folder, self._grant, self._stop = settings, folder, grant, stop
+        self._sources = _sources(settings, grant)
+
+    def run(self, transport: HttpTransport, for_s: float | None) -> int:
+        settings, spool = self._settings, self._settings.spool
+        collector = Collector(
+            sources=self._sources,
+            grant=self._grant,
+            state_dir=self._folder,
+            transport=transport,
+            batch_max_events=settings.batch.max_events,
+            batch_max_age_s=settings.batch.max_age_s,
+            zstd_level=settings.batch.zstd_level,
+            spool_max_bytes=spool.max_bytes,
+            spool_max_files=spool.max_files,
+            upload_interval_s=settings.upload.interval_s,
+            max_request_bytes=settings.upload.max_request_bytes,
+        )
+        before = DirectorySpool.read_statistics(self._folder / "spool")
+        self._announce()
+        if not self._check_endpoint(transport) or not self._start(collector):
+            return 0
+        try:
+            print(f"Collecting{f' for {as_duration(for_s)}' if for_s is not None else ''}.", flush=True)
+            expired = self._wait(collector, for_s)
+        finally:
+            collector.stop()
+        after = collector.statistics()
+        reason = ""
+        if for_s is not None and not self._stop.requested and not expired:
+            reason = self._upload_last()
+        _summary(after, before, DirectorySpool.read_statistics(self._folder / "spool"), reason)
+        if expired:
+            raise _expired(self._grant)
+        lost = after.capture.dropped.get("spool", 0)
+        if lost:
+            raise SpoolError(
+                f"{count(lost, 'event')} could not be written and are lost",
+                "Make the state folder writable; see `mcilib doctor`.",
+            )
+        return 0
+
+    def _announce(self) -> None:
+        grant = self._grant
+        if grant.given_via == "unattended":
+            print("Unattended: nobody was asked on this device. `mcilib grant` on a terminal asks.")
+        rows = [["mcilib", f"records on this device for {grant.operator}."], ["For:", grant.purpose]]
+        rows += [["What:", f"{source.name} ({SCOPES[source.scope].words})"] for source in self._sources]
+        rows += [
+            [
+                "Where to:",
+                f"{self._settings.upload.endpoint}, every {as_duration(self._settings.upload.interval_s)}",
+            ],
+            ["Until then:", f"{self._folder}"],
+            [
+                "To stop:",
+                f"press Ctrl-C here, or end process {os.getpid()}. `mcilib status` shows what waits.",
+            ],
+        ]
+        print_rows(rows)
+        sys.stdout.flush()
+
+    def _check_endpoint(self, transport: HttpTransport) -> bool:
+        """Warns about an endpoint that does not answer now, raises for one that never will. False: end."""
+        answer = self._stop.call(lambda: ask_endpoint(transport), CHECK_S).result()
+        if answer is not None and answer.outcome in HOPELESS:
+            raise DeliveryError(f"{self._settings.upload.endpoint}: {answer.detail}", remedy(answer.outcome))
+        if not self._stop.requested and (answer is None or answer.outcome is not Outcome.DELIVERED):
+            detail = answer.detail if answer is not None else f"no answer within {CHECK_S:g} s"
+            where = self._settings.upload.endpoint
+            say(f"mcilib: {where} cannot be reached now ({detail}). Batches wait on this device.")
+        return not self._stop.requested
+
+    def _start(self, collector: Collector) -> bool:
+        """False when told to end before anything was captured. Raises what `Collector.start` raises."""
+        call = self._stop.call(collector.start)
+        if not call.done and not call.join(START_ENDS_S):
+            # A display that hangs holds the thread, and the interpreter would wait for it at its end.
+            sys.stdout.flush()
+            os._exit(0)
+        call.result()
+        if self._stop.requested:
+            collector.stop()
+        return not self._stop.requested
+
+    def _wait(self, collector: Collector, for_s: float | None) -> bool:
+        """Until told to end, `for_s` is over or the grant expires. True when it expired."""
+        started_s = time.monotonic()
+        terminal = sys.stdout.isatty()
+        shown_s = started_s
+        while not self._stop.requested:
+            now_s = time.monotonic()
+            if self._grant.expired(time.time_ns()):
+                return True
+            if for_s is not None and now_s >= started_s + for_s:
+                return False
+            if terminal and now_s >= shown_s + STATUS_EVERY_S:
+                shown_s = now_s
+                print(_status_line(collector, now_s - started_s), flush=True)
+            ends = [for_s and started_s + for_s - now_s, terminal and shown_s + STATUS_EVERY_S - now_s]
+            waits = [float(end) for end in ends if end]
+            if self._grant.expires_at is not None:
+                waits.append(_seconds_left(self._grant.expires_at))
+            self._stop.wait(min(waits, default=None))
+        return False
+
+    def _upload_last(self) -> str:
+        """Why something still waits; empty when nothing does."""
+        print("Ended by itself. Uploading what waits.", flush=True)
+        return upload(self._settings, self._folder, self._grant, self._stop, LAST_UPLOAD_S)
+
+
+def _sources(settings: Settings, grant: Grant) -> list[Source]:
+    detail = KeyDetail.parse(settings.agent.key_detail)
+    covered = [source for scope in grant.scopes for source in SCOPES[scope].sources]
+    sources: list[Source] = []
+    for name in settings.agent.sources or covered:
+        if name not in covered:
+            raise GrantError(
+                f"The grant covers {', '.join(grant.scopes)}, which does not allow to capture the {name}",
+                "Ask for its scope with `mcilib grant`, or leave it out of --sources.",
+            )
+        if name == "pointer":
+            sources.append(PointerSource())
+        elif detail is not KeyDetail.NONE:
+            sources.append(KeyboardSource(detail=detail))
+    if not sources:
+        raise ConfigError("At key detail none there is nothing to capture", "Choose another --key-detail.")
+    return sources
+
+
+def _expired(grant: Grant) -> GrantError:
+    return GrantError(
+        f"The grant expired at {grant.expires_at}", "Nothing is collected or sent any more: `mcilib grant`."
+    )
+
+
+def _seconds_left(expires_at: str) -> float:
+    return max(0.0, (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds())
+
+
+def _status_line(collector: Collector, passed_s: float) -> str:
+    now = collector.statistics()
+    events = count(sum(now.capture.captured.values()), "event")
+    trouble = "".join(f" {p.part}: {p.message}. {p.next_step}" for p in collector.health().problems)
+    waiting = count(now.spool.waiting_batches, "batch")
+    return f"{passed_s / 60:.0f} min: {events} captured, {waiting} waiting.{trouble}"
+
+
+def _summary(run: Statistics, before: SpoolStatistics, after: SpoolStatistics, reason: str) -> None:
+    """What this run came to."""
+    capture = run.capture
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in capture.captured.items() if number)
+    events = count(sum(capture.captured.values()), "event")
+    rows = [["Captured:", f"{events} ({kinds})" if kinds else events]]
+    dropped = {cause: number for cause, number in capture.dropped.items() if number}
+    if dropped:
+        rows.append(["Dropped:", ", ".join(f"{count(n, 'event')} ({cause})" for cause, n in dropped.items())])
+    if capture.excluded:
+        rows.append(["Not kept:", f"{count(capture.excluded, 'event')} that the grant does not allow"])
+    if capture.gap_count:
+        rows.append(
+            [
+                "Gaps:",
+                f"{count(capture.gap_count, 'gap')}, {capture.gap_s:.1f} s in which a source could not see",
+            ]
+        )
+    waiting = count(after.waiting_batches, "batch")
+    if after.waiting_batches:
+        waiting += f"{f' ({reason})' if reason else ''}. Upload with `mcilib run --drain`."
+    rows += [
+        ["Committed:", count(after.committed_batches - before.committed_batches, "batch")],
+        ["Delivered:", count(after.delivered_batches - before.delivered_batches, "batch")],
+        ["Waiting:", waiting],
+    ]
+    lost = sum(after.lost.values()) - sum(before.lost.values())
+    if lost:
+        rows.append(["Lost:", f"{count(lost, 'batch')}. `mcilib status` tells why."])
+    print_rows(rows)

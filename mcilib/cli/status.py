@@ -1,0 +1,133 @@
+"""`mcilib status`: the grant, whether an agent runs, what waits, what was delivered, what was lost."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mcilib.cli._output import count, print_json, print_rows, size
+from mcilib.cli._parser import add_options, settings_of, state_dir
+from mcilib.errors import GrantError
+
+if TYPE_CHECKING:
+    from mcilib.cli._parser import Subparsers
+    from mcilib.consent import Grant
+    from mcilib.statistics import SpoolStatistics
+
+LOSS_WORDS = {
+    "evicted": "evicted, the spool was full",
+    "rejected": "refused by the receiver for good",
+    "damaged": "damaged on this disk",
+}
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "status",
+        help="show the grant, whether an agent runs, what waits, was delivered, was lost",
+        description="Shows the state of this device, whether an agent runs or not. Changes nothing.",
+        epilog="""\
+example:
+  mcilib status
+  mcilib status --json
+
+exit codes: 0 shown (also when there is no grant); 2 a flag is wrong; 3 the grant cannot be read;
+6 the spool cannot be read""",
+    )
+    add_options(parser, "agent.state")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mcilib.consent import Grant
+    from mcilib.delivery.spool import DirectorySpool
+
+    folder = state_dir(settings_of(args))
+    spool = folder / "spool"
+    grant: Grant | None = None
+    problem: GrantError | None = None
+    try:
+        grant = Grant.load(folder)
+    except GrantError as error:
+        problem = error
+    unreadable = problem is not None and (folder / "grant.json").exists()
+    statistics = DirectorySpool.read_statistics(spool)
+    running = DirectorySpool.owned(spool)
+    if args.json:
+        print_json(
+            {
+                "state": str(folder),
+                "grant": _grant_json(grant),
+                "problem": str(problem) if problem is not None else None,
+                "running": running,
+                "spool": asdict(statistics),
+            }
+        )
+    else:
+        for line in _warnings(grant):
+            print(f"{line}\n")
+        words = (
+            f"unreadable. {problem}"
+            if unreadable
+            else "none. Nothing is collected without one: `mcilib grant`."
+        )
+        print_rows(
+            [
+                *(_grant_rows(grant) if grant is not None else [["Grant:", words]]),
+                ["Running:", _running_words(running)],
+                *_spool_rows(statistics),
+                ["State:", str(folder)],
+            ]
+        )
+    return GrantError.exit_code if unreadable else 0
+
+
+def _expired(grant: Grant) -> bool:
+    return grant.expired(time.time_ns())
+
+
+def _grant_json(grant: Grant | None) -> dict[str, Any] | None:
+    if grant is None:
+        return None
+    return {**asdict(grant), "digest": grant.digest, "expired": _expired(grant)}
+
+
+def _warnings(grant: Grant | None) -> list[str]:
+    """What comes first in every status."""
+    if grant is not None and grant.given_via == "unattended":
+        return ["Unattended: nobody was asked on this device. `mcilib grant` on a terminal asks."]
+    return []
+
+
+def _grant_rows(grant: Grant) -> list[list[str]]:
+    end = grant.expires_at or "when you delete it"
+    return [
+        ["Grant:", f"{grant.operator} may collect {', '.join(grant.scopes)}"],
+        ["For:", grant.purpose],
+        ["Given:", f"{grant.given_at} via {grant.given_via}"],
+        ["Ends:", f"{end} (expired: nothing is collected or sent)" if _expired(grant) else end],
+    ]
+
+
+def _running_words(running: bool) -> str:
+    return "yes, an agent records into this folder" if running else "no, nothing is collected now"
+
+
+def _spool_rows(statistics: SpoolStatistics) -> list[list[str]]:
+    lost = [
+        f"{count(number, 'batch')} {LOSS_WORDS.get(cause, cause)}"
+        for cause, number in statistics.lost.items()
+        if number
+    ]
+    waiting = f"{count(statistics.waiting_batches, 'batch')}"
+    return [
+        [
+            "Waiting:",
+            f"{waiting} ({size(statistics.waiting_bytes)})" if statistics.waiting_batches else waiting,
+        ],
+        ["Delivered:", count(statistics.delivered_batches, "batch")],
+        ["Lost:", "; ".join(lost) or "none"],
+    ]

@@ -1,0 +1,220 @@
+"""The table of all options: section, key, type, range, default, flag and one sentence each."""
+
+# ruff: noqa: RUF009  (`_option` returns a dataclass field, which the rule cannot see)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mcilib import limits
+from mcilib.config.option import DAY_S, Option
+from mcilib.consent import SCOPES
+from mcilib.privacy import KeyDetail
+
+SOURCES = tuple(source for scope in SCOPES.values() for source in scope.sources)
+KEY_DETAILS = tuple(detail.name.lower() for detail in KeyDetail)
+_MIB = 1024 * 1024
+
+
+_METAVARS = {
+    "path": "FILE", "text": "TEXT", "choice": "NAME", "names": "NAMES", "duration": "TIME", "seconds": "TIME",
+    "count": "N", "bytes": "BYTES",
+}  # fmt: skip
+
+
+def _option(kind: str, words: str, default: Any = None, **more: Any) -> Any:
+    return field(
+        default=default,
+        metadata={"option": Option(kind, words, default=default, **{"metavar": _METAVARS[kind], **more})},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What is captured, and where this device keeps it."""
+
+    state: Path | None = _option(
+        "path", "Folder of the grant and of the batches that wait.", flag="--state", metavar="DIR",
+        fallback="MCILIB_STATE, else the platform's place",
+    )  # fmt: skip
+    sources: tuple[str, ...] | None = _option(
+        "names", "What to capture; each needs its scope in the grant.", choices=SOURCES, flag="--sources",
+        fallback="all that the grant covers",
+    )  # fmt: skip
+    key_detail: str = _option(
+        "choice", "How much of a key is kept; never the typed character.", "class", choices=KEY_DETAILS,
+        flag="--key-detail", metavar="DETAIL",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """When a batch closes. A crash loses at most the open batch."""
+
+    max_events: int = _option(
+        "count",
+        "A batch closes at this many rows.",
+        limits.BATCH_MAX_EVENTS,
+        low=1,
+        high=limits.BUFFER_EVENTS,
+    )
+    max_age_s: float = _option(
+        "seconds", "A batch closes this long after its first event.", limits.BATCH_MAX_AGE_S,
+        low=1, high=3600, flag="--commit-every",
+    )  # fmt: skip
+    zstd_level: int = _option(
+        "count", "Effort of the compression: higher is smaller and costs more CPU.", limits.ZSTD_LEVEL,
+        low=1, high=19,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """How much may wait on this device. Beyond it the oldest batch is evicted and counted as lost."""
+
+    max_bytes: int = _option(
+        "bytes", "All waiting batches together.", limits.SPOOL_MAX_BYTES, low=_MIB, high=1024 * 1024 * _MIB
+    )
+    max_files: int = _option(
+        "count", "Number of waiting batches.", limits.SPOOL_MAX_FILES, low=1, high=1_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSettings:
+    """Where batches go, and how often."""
+
+    endpoint: str | None = _option(
+        "text",
+        "Address of the receiver: https, or http on loopback.",
+        flag="--endpoint",
+        metavar="URL",
+        fallback="`run` needs it",
+    )
+    interval_s: float = _option(
+        "seconds",
+        "Time between uploads.",
+        limits.UPLOAD_INTERVAL_S,
+        low=1,
+        high=7 * DAY_S,
+        flag="--upload-every",
+    )
+    token_file: Path | None = _option(
+        "path", "File whose first line is the token for the receiver; read again for each request.",
+        flag="--token-file", fallback="no token",
+    )  # fmt: skip
+    ca_file: Path | None = _option(
+        "path", "File of certificates (PEM) to trust instead of the system's.", flag="--ca-file",
+        fallback="the system's",
+    )  # fmt: skip
+    timeout_s: float = _option(
+        "seconds", "For one request: connecting, and waiting for the answer.", limits.REQUEST_TIMEOUT_S,
+        low=1, high=300,
+    )  # fmt: skip
+    max_request_bytes: int = _option(
+        "bytes", "Batches are put into one request up to this size.", limits.REQUEST_MAX_BYTES,
+        low=16 * 1024, high=limits.RECEIVER_MAX_BODY_BYTES,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """The receiver (`mcilib receive`)."""
+
+    host: str = _option(
+        "text",
+        "Address to listen on; other than loopback needs a token and TLS.",
+        "127.0.0.1",
+        flag="--host",
+        metavar="ADDRESS",
+    )
+    port: int = _option(
+        "count",
+        "Port to listen on; 0 takes a free one.",
+        limits.RECEIVER_PORT,
+        low=0,
+        high=65_535,
+        flag="--port",
+    )
+    token_file: Path | None = _option(
+        "path", "File whose first line is the token that agents must send.", flag="--token-file",
+        fallback="no token",
+    )  # fmt: skip
+    tls_cert: Path | None = _option(
+        "path", "Certificate chain (PEM).", flag="--tls-cert", fallback="plain HTTP on loopback"
+    )
+    tls_key: Path | None = _option("path", "Key of the certificate (PEM).", flag="--tls-key", fallback="none")
+    max_body_bytes: int = _option(
+        "bytes", "A larger request is refused while it arrives.", limits.RECEIVER_MAX_BODY_BYTES,
+        low=1024, high=1024 * _MIB,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GrantSettings:
+    """What the participant is asked to agree to (`mcilib grant`)."""
+
+    operator: str | None = _option(
+        "text", "Who collects.", flag="--operator", metavar="NAME", fallback="must be given"
+    )
+    purpose: str | None = _option("text", "What for.", flag="--purpose", fallback="must be given")
+    scope: tuple[str, ...] | None = _option(
+        "names",
+        "What may be collected.",
+        choices=tuple(SCOPES),
+        flag="--scope",
+        metavar="SCOPES",
+        fallback="must be given",
+    )
+    policy: Path | None = _option(
+        "path",
+        "Text file with the policy that is agreed to.",
+        flag="--policy",
+        fallback="a short text of our own",
+    )
+    expires: float | None = _option(
+        "duration",
+        "When the grant ends by itself.",
+        low=1,
+        high=3650 * DAY_S,
+        flag="--expires",
+        fallback="never",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All options, each with its default. `mcilib.config.load` reads them from a file."""
+
+    agent: AgentSettings = AgentSettings()
+    batch: BatchSettings = BatchSettings()
+    spool: SpoolSettings = SpoolSettings()
+    upload: UploadSettings = UploadSettings()
+    receiver: ReceiverSettings = ReceiverSettings()
+    grant: GrantSettings = GrantSettings()
+
+    def override(self, values: Mapping[str, Any]) -> Settings:
+        """A copy with `values` (by "section.key", already accepted) in place of its own."""
+        by_section: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            section, _, key = name.partition(".")
+            by_section.setdefault(section, {})[key] = value
+        return replace(self, **{s: replace(getattr(self, s), **keys) for s, keys in by_section.items()})
+
+
+_DEFAULTS = Settings()
+
+#: section -> its sentence, in the order of the file.
+SECTIONS: Mapping[str, str] = {
+    f.name: str(type(getattr(_DEFAULTS, f.name)).__doc__) for f in fields(Settings)
+}
+
+#: "section.key" -> option, in the order of the file.
+OPTIONS: Mapping[str, Option] = {
+    f"{s}.{f.name}": replace(f.metadata["option"], section=s, key=f.name)
+    for s in SECTIONS
+    for f in fields(getattr(_DEFAULTS, s))
+}

@@ -1,0 +1,147 @@
+"""Durable files: what is written is on the disk, whole, before the next line runs.
+
+Also who owns a folder, and one way to say in words what the disk refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import time
+import weakref
+from pathlib import Path
+
+from mcilib.errors import SpoolError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+_LOCK_TRIES, _LOCK_WAIT_S = 5, 0.05
+"""`mcilib status` holds the lock for an instant to see whether it is free, so one refusal is no refusal."""
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes `data` (mode 0600) and fsyncs it. Leaves nothing behind when it raises `OSError`."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(path: Path) -> None:
+    """Makes renames and unlinks in this folder survive a power cut (Windows has no such call)."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def spool_error(action: str, path: Path, error: OSError) -> SpoolError:
+    """What was tried, why it failed, what to do."""
+    reason = error.strerror or type(error).__name__
+    if error.errno in FULL:
+        return SpoolError(
+            f"The disk is full: {action} ({path})", "Free some space; what already waits there is kept."
+        )
+    if error.errno in _NOT_ALLOWED:
+        return SpoolError(
+            f"The spool folder is not writable: {action} ({path}: {reason})",
+            "Make it writable for this user, or choose another place with --state.",
+        )
+    if error.errno == errno.ENOENT:
+        return SpoolError(
+            f"The spool folder has vanished: {action} ({path})",
+            "Was it removed or unmounted? Restart, or choose another place with --state.",
+        )
+    return SpoolError(
+        f"The disk refused: {action} ({path}: {reason})",
+        "Check the disk, or choose another place with --state.",
+    )
+
+
+class OwnerLock:
+    """At most one spool, in this or any other process, owns a folder. Free as soon as its owner is gone.
+
+    A child made by `fork` is no owner: it lets go of its copy, so that the lock ends with its parent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: io.FileIO | None = None  # an object, so that a forgotten lock is let go too
+
+    def acquire(self) -> bool:
+        """False when another owner has it. Raises `OSError`. Takes at most 0.25 s."""
+        file = io.FileIO(self._path, "r", opener=lambda path, flags: os.open(path, flags | os.O_CREAT, 0o600))
+        for attempt in range(_LOCK_TRIES):
+            if attempt:
+                time.sleep(_LOCK_WAIT_S)
+            if _try_lock(file.fileno()):
+                self._file = file
+                _held.add(self)
+                return True
+        file.close()
+        return False
+
+    def release(self) -> None:
+        """May be called twice."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    @staticmethod
+    def held(path: Path) -> bool:
+        """Whether an owner runs now, in this or another process. Raises `OSError` when it cannot be told."""
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(fd)
+        finally:
+            os.close(fd)
+
+
+if sys.platform == "win32":  # thin: not yet run on hardware
+    import msvcrt
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        return True
+
+
+_held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)

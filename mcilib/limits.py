@@ -1,0 +1,143 @@
+"""Every default number: its unit is in its name, its reason stands beside it. Nothing here is read twice.
+
+Options of the same name in the configuration file and in the constructors override these.
+"""
+
+from __future__ import annotations
+
+# --- capture -----------------------------------------------------------------------------------------------
+BUFFER_EVENTS = 65_536
+"""Events waiting for the recorder before new ones are dropped and counted: 80 s of an 800/s pointer, about
+10 MB of small objects at worst."""
+
+DRAIN_MARK_EVENTS = 1_000
+"""Buffered events that wake the recorder early: about one wake-up a second at 1 kHz, and 150 kB held."""
+
+SOURCE_START_TIMEOUT_S = 5.0
+"""How long `start()` waits for a source to hear input; a display that takes longer does not answer."""
+
+SOURCE_STOP_TIMEOUT_S = 0.5
+"""How long `stop()` waits for a source's thread: two sources, the recorder and the uploader fit in 2 s."""
+
+SOURCE_DRAIN_S = 0.2
+"""How much of that a source waits for events that the system has seen and not yet handed over: 1 ms as a rule."""
+
+RECONNECT_FIRST_S, RECONNECT_CAP_S = 0.1, 2.0
+"""Wait before a lost display is tried again: doubles from the first to the cap, which keeps the promise to be
+back within 5 s."""
+
+RECONNECT_GIVE_UP_S, RECONNECT_IDLE_S = 600.0, 60.0
+"""After ten minutes without a display (a session that ended) it is tried once a minute only."""
+
+WATCH_INTERVAL_S, WATCH_WINDOW_S = 2.0, 30.0
+"""A display that freezes says nothing, so it is asked for a reply this often, but only for this long after the
+last event: an idle machine is never woken."""
+
+FREEZE_S = 2.0
+"""A reply that takes longer than this is a gap. A busy display answers in milliseconds."""
+
+# --- batch -------------------------------------------------------------------------------------------------
+BATCH_MAX_EVENTS = 5_000
+"""A batch closes at this many rows: what a crash may lose at most, together with the age."""
+
+BATCH_EVENTS_CAP = 65_536
+"""The format holds no more rows in a batch."""
+
+BATCH_AGE_CAP_S = 86_400.0
+"""A day: an older open batch is a loss that waits to happen."""
+
+BATCH_MAX_AGE_S = 60.0
+"""A batch closes this long after its first event: the other half of what a crash may lose."""
+
+TICK_NS = 1_000_000
+"""Event times are kept to 1 ms: X11 gives no finer ones, and finer ones double the size."""
+
+ZSTD_LEVEL = 3
+"""0.03 us per event; level 19 saves 9 % at twenty times the CPU."""
+
+SCROLL_MERGE_NS = 50_000_000
+"""Scroll steps of the same direction at most this far apart become one row with a count: a free-spinning
+wheel gives 1,500."""
+
+WALL_STEP_NS = 1_000_000_000
+"""A wall clock that has stepped by more than this closes the batch, so that each has one true anchor."""
+
+FRAME_MAX_BYTES = 4 * 1024 * 1024
+"""A frame larger than this is refused: 5,000 events take 50 kB even when nothing compresses."""
+
+PAYLOAD_MAX_BYTES = 16 * 1024 * 1024
+"""What a frame may decompress to, whatever it claims."""
+
+HEADER_MAX_BYTES = 64 * 1024
+"""A header takes about 500 bytes."""
+
+# --- spool -------------------------------------------------------------------------------------------------
+SPOOL_MAX_BYTES = 50 * 1024 * 1024
+"""Weeks of office work at 1-2 kB a minute. The oldest batch is evicted, and counted, beyond it."""
+
+SPOOL_MAX_FILES = 20_000
+"""Two weeks of one batch a minute; keeps the folder quick to list."""
+
+BAD_MAX_FILES = 5
+"""Damaged or refused batches kept for a look; older ones are removed."""
+
+MEMORY_MAX_EVENTS = 40_000
+"""Rows held in memory while the spool cannot be written, 6 MB or so; beyond it the oldest batch is lost and
+counted."""
+
+SPOOL_RETRY_S = 30.0
+"""How often a spool that could not be written is tried again while batches wait in memory."""
+
+# --- delivery ----------------------------------------------------------------------------------------------
+UPLOAD_INTERVAL_S = 3_600.0
+"""One upload an hour: a first request over TLS costs more than a minute's batch."""
+
+UPLOAD_INTERVAL_CAP_S = 30 * 86_400.0
+"""A month: the spool's own age and size limits come first."""
+
+UPLOAD_START_JITTER_S = 30.0
+"""Batches left by an earlier run go out at a random moment this long after the start."""
+
+REQUEST_TIMEOUT_S = 10.0
+"""For one request, connect and read each."""
+
+REQUEST_MAX_BYTES = 1024 * 1024
+"""Batches are put into one request up to this size."""
+
+REQUEST_ATTEMPTS = 3
+"""Attempts for one request in quick succession, before the outer schedule takes over."""
+
+ATTEMPT_WAIT_FIRST_S, ATTEMPT_WAIT_CAP_S = 0.2, 5.0
+"""Waits between those attempts: random up to a bound that doubles from the first to the cap."""
+
+BACKOFF_FIRST_S, BACKOFF_CAP_S = 30.0, 4 * 3_600.0
+"""After the n-th failed upload in a row the next comes at U(0, min(cap, first * 2^n))."""
+
+RETRY_AFTER_CAP_S = 24 * 3_600.0
+"""No server may silence a device for more than a day."""
+
+RESPONSE_MAX_BYTES = 64 * 1024
+"""Of an answer nothing beyond this is read."""
+
+REJECTS_IN_A_ROW = 3
+"""This many requests refused as bad in a row point to the set-up, not to the batches: stop and keep."""
+
+STOP_TIMEOUT_S = 2.0
+"""`stop()` and the end of `mcilib run` take no longer than this."""
+
+STOP_RESERVE_S = 0.5
+"""Of that, kept for closing what the uploader used: it gets what capture and this leave of the 2 s."""
+
+FLUSH_TIMEOUT_S = 10.0
+"""How long `flush()` waits for the upload by default."""
+
+# --- receiver ----------------------------------------------------------------------------------------------
+RECEIVER_PORT = 8750
+"""Free of registered services."""
+
+RECEIVER_MAX_BODY_BYTES = 8 * 1024 * 1024
+"""A request body beyond this is refused with 413 while it arrives."""
+
+# --- consent -----------------------------------------------------------------------------------------------
+RETENTION_DAYS = 365
+"""How long the operator may keep the data unless the grant says otherwise."""

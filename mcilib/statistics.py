@@ -1,0 +1,133 @@
+"""Snapshots: what was captured, what became of it, what it cost, and whether all is well."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcilib.errors import McilibError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: which part, what, and what to do."""
+
+    part: str
+    message: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All is well when `problems` is empty."""
+
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @classmethod
+    def of(cls, part: str, error: McilibError | None) -> Health:
+        """The one problem that an error tells, or none."""
+        return cls((Problem(part, error.problem, error.next_step),)) if error is not None else cls()
+
+    @classmethod
+    def join(cls, parts: Iterable[Health]) -> Health:
+        return cls(tuple(p for part in parts for p in part.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatistics:
+    """Since start. Counts are events of the system: a merged scroll counts all its steps."""
+
+    captured: Mapping[str, int] = field(default_factory=dict)
+    """By kind: events that passed the gate into a batch."""
+    excluded: int = 0
+    """Events that the grant did not allow; nothing of them was kept."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """By cause: events that were seen and lost. `buffer_full`: the recorder did not keep up; `spool`: it could
+    not be written for too long; `not_running`: emitted after stop; `invalid`: the format cannot hold them;
+    `unsealable`: a fault of the program."""
+    gap_count: int = 0
+    gap_s: float = 0.0
+    """Seconds in which a source could not see, summed over sources."""
+    open_events: int = 0
+    """Captured and not yet in a committed batch: what a crash would lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatistics:
+    """Over the life of the state directory, apart from `waiting_*`, which is now.
+
+    committed_batches = delivered_batches + waiting_batches + sum(lost.values())
+    """
+
+    committed_batches: int = 0
+    committed_bytes: int = 0
+    delivered_batches: int = 0
+    waiting_batches: int = 0
+    waiting_bytes: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    """Batches by cause: `evicted`, `rejected`, `damaged`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatistics:
+    """Since start."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+    delivered_batches: int = 0
+    duplicate_batches: int = 0
+    last_outcome: str = ""
+    last_detail: str = ""
+    next_attempt_s: float | None = None
+    """Seconds until the next attempt; None when none is planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostStatistics:
+    """What the library's own threads cost since start; None where the system cannot tell."""
+
+    cpu_s: float | None = None
+    wakeups: int | None = None
+    """Voluntary context switches: each is a wait that ended."""
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """One moment of a collector."""
+
+    running: bool
+    capture: CaptureStatistics
+    spool: SpoolStatistics
+    upload: UploadStatistics
+    cost: CostStatistics
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and numbers, ready for JSON."""
+        return asdict(self)
+
+
+def thread_cost(threads: Iterable[threading.Thread]) -> CostStatistics:
+    """CPU seconds and wake-ups of `threads` so far. Threads that have ended count nothing.
+
+    CPU from `schedstat` (ns), wake-ups from `voluntary_ctxt_switches`, both in /proc/self/task, which only
+    Linux has.
+    """
+    alive = [t for t in threads if t.is_alive()]
+    try:
+        tasks = [Path(f"/proc/self/task/{t.native_id}") for t in alive]
+        cpu_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        wakeups = sum(
+            int((task / "status").read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+            for task in tasks
+        )
+    except (OSError, IndexError):
+        return CostStatistics(threads=len(alive))
+    return CostStatistics(cpu_ns / 1e9, wakeups, len(alive))

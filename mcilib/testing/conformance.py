@@ -1,0 +1,123 @@
+"""Checks of the seams' promises, for other people's implementations and for ours.
+
+Each takes a factory, so that it can begin with a fresh one, and raises `AssertionError` with the promise that
+was broken. They use the real clock and take less than a few seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from mcilib import limits
+from mcilib.consent import SCOPES
+from mcilib.errors import McilibError
+from mcilib.events import Move
+from mcilib.protocols import EventSink, Fate, Outcome, ReceiptStatus, SealedBatch, Source, Spool, Transport
+from mcilib.testing.fakes import ListSink, example_batch
+
+_PATIENCE_S = 5.0
+
+
+def check_source(make: Callable[[], Source], drive: Callable[[Source], None]) -> None:
+    """`drive` makes the system produce input of the source's kind: at least one event each time it is called."""
+    source = make()
+    scope = SCOPES.get(source.scope)
+    assert scope is not None, f"scope {source.scope!r} is not in mcilib.consent.SCOPES"
+    assert source.name, "a source has a name"
+    before = set(threading.enumerate())
+    for life in ("first", "second"):
+        sink = ListSink()
+        source.start(sink)
+        drive(source)
+        _until(partial(bool, sink.events), f"{life} start: no event within {_PATIENCE_S} s of input")
+        assert source.health().ok, f"{life} start: {source.health().problems}"
+        began = time.monotonic()
+        source.stop()
+        took = time.monotonic() - began
+        assert took <= limits.SOURCE_STOP_TIMEOUT_S + 0.1, f"stop took {took:.2f} s"
+        seen = len(sink.events)
+        kinds = {event.kind for event in sink.events}
+        assert kinds <= {*scope.kinds, "gap"}, f"kinds {kinds} are not all of scope {source.scope!r}"
+        times = [event.t_ns for event in sink.events if event.kind != "gap"]
+        assert times == sorted(times), "events are emitted in the order in which they were seen"
+        drive(source)
+        time.sleep(0.1)
+        assert len(sink.events) == seen, "an event was emitted after stop returned"
+        source.stop()
+    left = {thread for thread in threading.enumerate() if thread.is_alive()} - before
+    assert not left, f"threads left after stop: {left}"
+
+
+def check_sink(make: Callable[[], EventSink]) -> None:
+    """A sink takes events from several threads at once and says when it is full."""
+    sink = make()
+    assert sink.room > 0, "a fresh sink has room"
+    refused: list[int] = []
+
+    def emit() -> None:
+        refused.append(sum(not sink.emit(Move(time.monotonic_ns(), n, n)) for n in range(200)))
+
+    threads = [threading.Thread(target=emit) for _ in range(4)]
+    room = sink.room
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 4, "emit raised"
+    assert sum(refused) <= max(0, 800 - room), "events were refused although there was room"
+
+
+def check_spool(make: Callable[[], Spool]) -> None:
+    """Sequences, order, immutability and removal."""
+    spool = make()
+    first = spool.commit(lambda sequence: example_batch(sequence))
+
+    def broken(sequence: int) -> SealedBatch:
+        raise RuntimeError("sealing failed")
+
+    try:
+        spool.commit(broken)
+    except (RuntimeError, McilibError):
+        pass
+    else:
+        raise AssertionError("commit hides that sealing failed")
+    second = spool.commit(lambda sequence: example_batch(sequence))
+    assert second.sequence == first.sequence + 1, "a commit that failed used up a sequence"
+    assert list(spool.waiting()) == [first.batch_id, second.batch_id], "waiting() lists the oldest first"
+    again = spool.read(first.batch_id)
+    assert again is not None, "a committed batch can be read"
+    assert again.data == first.data, "what is read is what was committed, byte for byte"
+    spool.settle("f" * 32, Fate.DELIVERED)
+    spool.settle(first.batch_id, Fate.DELIVERED)
+    spool.settle(second.batch_id, Fate.REJECTED)
+    assert not spool.waiting(), "a settled batch no longer waits"
+    assert spool.read(first.batch_id) is None, "a settled batch is gone"
+    third = spool.commit(lambda sequence: example_batch(sequence))
+    assert third.sequence == second.sequence + 1, "sequences are never reused"
+
+
+def check_transport(make: Callable[[], Transport]) -> None:
+    """Against a receiver that accepts: a receipt for each batch, a resend is a duplicate, close is harmless."""
+    transport = make()
+    batches = [example_batch(1), example_batch(2)]
+    reply = transport.send(batches)
+    assert reply.outcome is Outcome.DELIVERED, f"not delivered: {reply}"
+    statuses = {batch_id: receipt.status for batch_id, receipt in reply.receipts.items()}
+    assert statuses == {batch.batch_id: ReceiptStatus.STORED for batch in batches}, f"receipts: {statuses}"
+    again = transport.send(batches[:1]).receipts[batches[0].batch_id].status
+    assert again is ReceiptStatus.DUPLICATE, f"a resend gets {again}"
+    transport.close()
+    transport.close()
+    after = transport.send([example_batch(3)])
+    assert after.outcome is Outcome.DELIVERED, "a closed transport opens again when it is used"
+    transport.close()
+
+
+def _until(done: Callable[[], bool], message: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not done():
+        assert time.monotonic() < deadline, message
+        time.sleep(0.01)

@@ -1,0 +1,136 @@
+"""The checks that others will use pass on our own parts, and fail on parts that break a promise."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from mcilib import DirectorySpool, Move
+from mcilib.protocols import Fate, Outcome, Reply
+from mcilib.testing.conformance import check_sink, check_source, check_spool, check_transport
+from mcilib.testing.fakes import FakeSource, FakeTransport, ListSink, MemorySpool
+
+
+def drive(source):
+    source.feed(*(Move(time.monotonic_ns(), n, n) for n in range(3)))
+
+
+def test_fakes_keep_the_promises(tmp_path):
+    check_sink(ListSink)
+    check_sink(lambda: ListSink(capacity=5))
+    check_source(FakeSource, drive)
+    check_spool(MemorySpool)
+    check_transport(FakeTransport)
+
+    spools: list[DirectorySpool] = []
+
+    def directory():
+        spool = DirectorySpool(tmp_path / "spool")
+        spool.open()
+        spools.append(spool)
+        return spool
+
+    check_spool(directory)
+    spools[0].close()
+
+
+class EmitsAfterStop(FakeSource):
+    def stop(self):
+        pass
+
+
+class Mute(FakeSource):
+    def feed(self, *events):
+        return 0
+
+
+class Backwards(FakeSource):
+    def feed(self, *events):
+        return super().feed(*reversed(events))
+
+
+class WrongKinds(FakeSource):
+    def __init__(self):
+        super().__init__("keyboard", "keys")
+
+
+class Slow(FakeSource):
+    def stop(self):
+        super().stop()
+        time.sleep(0.7)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(EmitsAfterStop, "after stop"), (Mute, "no event"), (Backwards, "order"), (WrongKinds, "not all of scope"),
+     (Slow, "stop took"), (lambda: FakeSource(scope="mind"), "not in")],
+)  # fmt: skip
+def test_broken_sources(broken, message, monkeypatch):
+    from mcilib.testing import conformance
+
+    monkeypatch.setattr(conformance, "_PATIENCE_S", 0.2)
+    with pytest.raises(AssertionError, match=message):
+        check_source(broken, drive)
+
+
+class Forgets(MemorySpool):
+    def read(self, batch_id, /):
+        return None
+
+
+class NewestFirst(MemorySpool):
+    def waiting(self):
+        return super().waiting()[::-1]
+
+
+class KeepsSettled(MemorySpool):
+    def settle(self, batch_id, fate: Fate, /):
+        pass
+
+
+class SkipsSequences(MemorySpool):
+    def commit(self, seal, /):
+        self._sequence += 1
+        return super().commit(seal)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(Forgets, "can be read"), (NewestFirst, "oldest first"), (KeepsSettled, "no longer waits"),
+     (SkipsSequences, "used up a sequence")],
+)  # fmt: skip
+def test_broken_spools(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check_spool(broken)
+
+
+class NoReceipts(FakeTransport):
+    def send(self, batches, /):
+        return Reply(Outcome.DELIVERED)
+
+
+class NoMemory(FakeTransport):
+    def send(self, batches, /):
+        self.received.clear()
+        return super().send(batches)
+
+
+@pytest.mark.parametrize(("broken", "message"), [(NoReceipts, "receipts"), (NoMemory, "a resend gets")])
+def test_broken_transports(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check_transport(broken)
+
+
+class Blocks(ListSink):
+    @property
+    def room(self):
+        return 10**9
+
+    def emit(self, event, /):
+        return False
+
+
+def test_broken_sinks():
+    with pytest.raises(AssertionError, match="although there was room"):
+        check_sink(Blocks)

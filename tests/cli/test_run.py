@@ -1,0 +1,248 @@
+"""`mcilib run` on a real display with a real receiver: what it says and what each option does."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import (
+    INPUT,
+    Background,
+    Receiver,
+    Run,
+    input_on,
+    kinds,
+    record,
+    refused,
+    spool_of,
+    summary,
+)
+from waiting import until
+
+from mcilib.reader import Reader
+from mcilib.testing.fakes import example_grant
+from mcilib.testing.xvfb import VirtualDisplay
+
+Start = Callable[..., Background]
+pytestmark = pytest.mark.x11
+
+
+# --- visible ------------------------------------------------------------------------------------------------
+
+
+def test_it_says_who_collects_what_where_to_and_how_to_stop(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, endpoint: str
+) -> None:
+    agent = background("run", "--state", granted, "--endpoint", endpoint, "--upload-every", "15m")
+    agent.line("Collecting.")
+    said = summary(agent.seen)
+    assert agent.seen.startswith("mcilib ")
+    assert "records on this device for Example Lab." in agent.seen
+    assert said["For"] == "tests"
+    assert "keyboard (when keys go down" in agent.seen
+    assert "pointer (where the pointer moves" in agent.seen
+    assert said["Where to"] == f"{endpoint}, every 15m"
+    assert said["Until then"] == str(granted)
+    assert said["To stop"].startswith(f"press Ctrl-C here, or end process {agent.process.pid}.")
+    assert "Unattended" not in agent.seen
+    input_on(xserver)
+    done = agent.end()
+    said = summary(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert said["Captured"] == "14 events (10 move, 1 press, 1 release, 1 key_press, 1 key_release)"
+    assert said["Committed"] == "1 batch"
+    assert said["Delivered"] == "0 batches"
+    assert said["Waiting"] == "1 batch. Upload with `mcilib run --drain`."
+
+
+def test_an_unattended_grant_is_said_first(
+    xserver: VirtualDisplay, here: Path, background: Start, endpoint: str
+) -> None:
+    example_grant(given_via="unattended").save("state")
+    agent = background("run", "--state", "state", "--endpoint", endpoint)
+    agent.line("Collecting.")
+    assert agent.seen.startswith("Unattended: nobody was asked on this device.")
+
+
+@pytest.mark.needs("ps")
+def test_its_process_has_its_own_name(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, endpoint: str
+) -> None:
+    agent = background("run", "--state", granted, "--endpoint", endpoint)
+    agent.line("Collecting.")
+    shown = subprocess.run(
+        ["ps", "-o", "args=", "-p", str(agent.process.pid)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "mcilib run" in shown
+
+
+def test_a_status_line_on_a_terminal_and_none_elsewhere(
+    xserver: VirtualDisplay, here: Path, granted: Path, endpoint: str
+) -> None:
+    # The minute is shortened for the test: a terminal gets the line and a pipe does not.
+    code = "import sys; from mcilib import cli; from mcilib.cli import _agent; _agent.STATUS_EVERY_S = 0.3"
+    command = [sys.executable, "-P", "-c", f"{code}; sys.exit(cli.main())"]
+    command += ["run", "--endpoint", endpoint, "--for", "1s", "--state"]
+    example_grant().save(here / "other")
+    piped = subprocess.Popen([*command, "other"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    master, slave = pty.openpty()
+    with subprocess.Popen([*command, str(granted)], stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        seen = b""
+        while True:
+            try:
+                seen += os.read(master, 4096)
+            except OSError:
+                break
+    os.close(master)
+    said, _ = piped.communicate(timeout=30)
+    assert (process.returncode, piped.returncode) == (0, 0)
+    line = r"0 min: 0 events captured, 0 batches waiting\."
+    assert len(re.findall(line, seen.decode())) >= 2
+    assert not re.findall(line, said)
+
+
+# --- options, on real input ---------------------------------------------------------------------------------
+
+
+def test_sources_are_what_was_asked_for(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, endpoint: str
+) -> None:
+    agent = background(
+        "run", "--state", granted, "--endpoint", endpoint, "--sources", "keyboard", "--key-detail", "timing"
+    )
+    agent.line("Collecting.")
+    input_on(xserver)
+    agent.end()
+    assert kinds(granted / "spool") == {"key_press": 1, "key_release": 1}
+    assert [event.key for event in Reader(granted / "spool").events()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("scope", "wanted"), [("pointer", {"move", "press", "release"}), ("keys", {"key_press", "key_release"})]
+)
+def test_sources_are_what_the_grant_covers_unless_asked(
+    scope: str, wanted: set[str], xserver: VirtualDisplay, here: Path, background: Start, endpoint: str
+) -> None:
+    example_grant(scope).save("state")
+    agent = background("run", "--state", "state", "--endpoint", endpoint)
+    agent.line("Collecting.")
+    input_on(xserver)
+    agent.end()
+    assert set(kinds(here / "state" / "spool")) == wanted
+
+
+def test_commit_every_and_upload_every_while_it_runs(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, receiver: Callable[..., Receiver]
+) -> None:
+    target = receiver()
+    agent = background(
+        *("run", "--state", granted, "--endpoint", target.url),
+        *("--commit-every", "1s", "--upload-every", "1s"),
+    )
+    agent.line("Collecting.")
+    input_on(xserver)
+    until(lambda: target.batches, 8, "an upload")
+    assert agent.end().returncode == 0
+    assert kinds(target.store) == INPUT
+
+
+def test_token_and_ca_file_on_real_tls(
+    xserver: VirtualDisplay, here: Path, granted: Path, mcilib: Run, tls: dict[str, Path], receiver: Any
+) -> None:
+    (here / "token").write_text("s3cret\n")
+    target = receiver("--token-file", "token", "--tls-cert", tls["cert"], "--tls-key", tls["key"])
+    url = target.url.replace("127.0.0.1", "localhost")
+    good = ["run", "--state", granted, "--endpoint", url, "--token-file", "token", "--ca-file", tls["ca"]]
+    done = mcilib(*good, "--for", "1s")
+    assert (done.returncode, done.stderr) == (0, "")
+    record(granted)
+    done = mcilib(*good, "--drain")
+    assert (done.returncode, target.batches) == (0, 1)
+
+
+def test_the_token_is_read_again_for_each_request(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, receiver: Callable[..., Receiver]
+) -> None:
+    (here / "token").write_text("first")
+    target = receiver("--token-file", "token")
+    agent = background(
+        "run", "--state", granted, "--endpoint", target.url, "--token-file", "token", "--for", "2s"
+    )
+    agent.line("Collecting")
+    target.command.end()
+    (here / "token").write_text("second")
+    again = receiver("--token-file", "token", port=int(target.url.rpartition(":")[2]))
+    input_on(xserver)
+    assert agent.end(None).returncode == 0
+    assert kinds(again.store) == INPUT
+
+
+def test_the_file_is_used_and_flags_win(
+    xserver: VirtualDisplay, here: Path, background: Start, receiver: Callable[..., Receiver]
+) -> None:
+    target = receiver()
+    example_grant().save(here / "conf" / "st")
+    (here / "conf" / "agent.toml").write_text(
+        '[agent]\nstate = "st"\nsources = ["pointer"]\n[batch]\nmax_events = 4\n'
+        f'[upload]\nendpoint = "{target.url}"\ninterval_s = 7\n'
+    )
+    agent = background("run", "--config", "conf/agent.toml", "--upload-every", "20m")
+    agent.line("Collecting.")
+    assert "every 20m" in agent.seen
+    input_on(xserver)
+    agent.end()
+    assert sorted(len(batch.events) for batch in Reader(here / "conf" / "st" / "spool").batches()) == [
+        4,
+        4,
+        4,
+    ]
+
+
+def test_killed_and_started_again_nothing_that_was_committed_is_lost(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, receiver: Callable[..., Receiver]
+) -> None:
+    target = receiver()
+    agent = background("run", "--state", granted, "--endpoint", target.url, "--commit-every", "1s")
+    agent.line("Collecting.")
+    input_on(xserver)
+    until(lambda: spool_of(granted).committed_batches, 8)
+    agent.kill()
+    done = background("run", "--state", granted, "--endpoint", target.url, "--drain").end(None)
+    assert done.returncode == 0
+    assert kinds(target.store) == INPUT
+
+
+def test_a_second_agent_on_the_same_folder_is_refused(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, mcilib: Run, endpoint: str
+) -> None:
+    agent = background("run", "--state", granted, "--endpoint", endpoint)
+    agent.line("Collecting.")
+    refused(mcilib("run", "--state", granted, "--endpoint", endpoint), 6, "Another mcilib agent runs")
+    refused(
+        mcilib("run", "--state", granted, "--endpoint", endpoint, "--drain"), 6, "Another mcilib agent runs"
+    )
+    assert agent.end().returncode == 0
+
+
+def test_ignored_signals_stay_ignored(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, endpoint: str
+) -> None:
+    agent = background(
+        *("run", "--state", granted, "--endpoint", endpoint),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+    )
+    agent.line("Collecting.")
+    agent.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert agent.process.poll() is None
+    assert agent.end().returncode == 0

@@ -1,0 +1,171 @@
+"""Each option of the agent reaches the part that obeys it, from the flag and from the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run, refused
+
+from mcilib.cli import _agent, _drain, _endpoint, main
+from mcilib.collector import Collector
+from mcilib.config import OPTIONS
+from mcilib.delivery import http
+from mcilib.delivery.spool import DirectorySpool
+from mcilib.delivery.uploader import Uploader
+from mcilib.errors import SourceError
+from mcilib.privacy import KeyDetail
+from mcilib.testing.fakes import example_grant
+
+
+class Reached(SourceError):
+    """Raised in the constructor under test: nothing further happens."""
+
+
+class Spy:
+    """Takes the place of a class, notes how it is made, and lets the real one be made (or ends it there)."""
+
+    def __init__(self, real: Any, *, ends: bool = False) -> None:
+        self._real, self._ends = real, ends
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append((args, kwargs))
+        if self._ends:
+            raise Reached("Seen", "This is the test's end.")
+        return self._real(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+#: option -> value in the file, value of the flag, keyword of the Collector, what it gets
+COLLECTOR: dict[str, tuple[str, str | None, str, Any]] = {
+    "agent.state": ('"st"', "{here}/st", "state_dir", "st"),
+    "batch.max_events": ("17", None, "batch_max_events", 17),
+    "batch.max_age_s": ("90", "90s", "batch_max_age_s", 90.0),
+    "batch.zstd_level": ("9", None, "zstd_level", 9),
+    "spool.max_bytes": ("2000000", None, "spool_max_bytes", 2_000_000),
+    "spool.max_files": ("3", None, "spool_max_files", 3),
+    "upload.interval_s": ("900", "15m", "upload_interval_s", 900.0),
+    "upload.max_request_bytes": ("65536", None, "max_request_bytes", 65_536),
+}
+TRANSPORT: dict[str, tuple[str, str | None, str, Any]] = {
+    "upload.endpoint": ('"http://127.0.0.1:9"', "http://127.0.0.1:9", "", "http://127.0.0.1:9"),
+    "upload.token_file": ('"token"', "{here}/token", "token", "s3cret"),
+    "upload.ca_file": ('"ca.pem"', "{here}/ca.pem", "ca_file", "ca.pem"),
+    "upload.timeout_s": ("3", None, "timeout_s", 3.0),
+}
+
+
+def command(name: str, row: tuple[str, str | None, str, Any], how: str, here: Path) -> list[str]:
+    """`run` with this option in the file, or as a flag."""
+    in_file, flag, _, _ = row
+    section, key = name.split(".")
+    args = ["run"]
+    if name != "agent.state":
+        args += ["--state", str(here / "state")]
+    if name != "upload.endpoint":
+        args += ["--endpoint", "http://127.0.0.1:9"]
+    if how == "file":
+        (here / "agent.toml").write_text(f"[{section}]\n{key} = {in_file}\n")
+        return [*args, "--config", str(here / "agent.toml")]
+    assert flag is not None
+    return [*args, str(OPTIONS[name].flag), flag.format(here=here)]
+
+
+def cases(table: dict[str, tuple[str, str | None, str, Any]]) -> list[tuple[str, str]]:
+    return [(name, how) for name, row in table.items() for how in ("file", "flag") if how == "file" or row[1]]
+
+
+@pytest.fixture
+def folders(granted: Path, here: Path) -> Path:
+    granted.rename(here / "st")
+    (here / "state").symlink_to("st")
+    (here / "token").write_text("s3cret")
+    return here
+
+
+def test_the_tables_are_complete() -> None:
+    ours = {name for name in OPTIONS if name.partition(".")[0] in ("agent", "batch", "spool", "upload")}
+    assert ours == {*COLLECTOR, *TRANSPORT, "agent.sources", "agent.key_detail"}
+
+
+@pytest.mark.parametrize(("name", "how"), cases(COLLECTOR))
+def test_options_of_the_collector(
+    name: str, how: str, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    assert main(command(name, COLLECTOR[name], how, folders)) == Reached.exit_code
+    ((_, kwargs),) = spy.calls
+    _, _, keyword, wanted = COLLECTOR[name]
+    assert kwargs[keyword] == (folders / wanted if keyword == "state_dir" else wanted)
+    default = OPTIONS[name].default
+    assert default is None or kwargs[keyword] != default
+
+
+@pytest.mark.parametrize(("name", "how"), cases(TRANSPORT))
+@pytest.mark.parametrize("drain", [[], ["--drain"]])
+def test_options_of_the_transport(
+    name: str, how: str, drain: list[str], folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(http.HttpTransport, ends=True)
+    monkeypatch.setattr(http, "HttpTransport", spy)
+    assert main([*command(name, TRANSPORT[name], how, folders), *drain]) == Reached.exit_code
+    (((endpoint,), kwargs),) = spy.calls
+    _, _, keyword, wanted = TRANSPORT[name]
+    if keyword == "":
+        assert endpoint == wanted
+    elif keyword == "token":
+        assert kwargs["token"]() == wanted
+    else:
+        assert kwargs[keyword] == (folders / wanted if keyword == "ca_file" else wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["spool.max_bytes", "spool.max_files", "upload.interval_s", "upload.max_request_bytes"]
+)
+def test_options_of_a_drain(name: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, uploader = Spy(DirectorySpool), Spy(Uploader)
+    monkeypatch.setattr(_drain, "DirectorySpool", spool)
+    monkeypatch.setattr(_drain, "Uploader", uploader)
+    assert main([*command(name, COLLECTOR[name], "file", folders), "--drain"]) == 0
+    section, key = name.split(".")
+    spy = spool if section == "spool" else uploader
+    assert spy.calls[0][1][key] == COLLECTOR[name][3]
+
+
+@pytest.mark.parametrize("how", ["file", "flag"])
+def test_sources_and_key_detail(how: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
+    if how == "file":
+        (folders / "agent.toml").write_text('[agent]\nsources = ["keyboard"]\nkey_detail = "timing"\n')
+        args += ["--config", str(folders / "agent.toml")]
+    else:
+        args += ["--sources", "keyboard", "--key-detail", "timing"]
+    assert main(args) == Reached.exit_code
+    (source,) = spy.calls[0][1]["sources"]
+    assert (source.name, source.detail) == ("keyboard", KeyDetail.TIMING)
+
+
+def test_key_detail_none_leaves_the_keyboard_out(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    main(["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9", "--key-detail", "none"])
+    assert [source.name for source in spy.calls[0][1]["sources"]] == ["pointer"]
+
+
+def test_key_detail_none_with_nothing_else_is_refused(here: Path, mcilib: Run) -> None:
+    example_grant("keys").save("state")
+    done = mcilib("run", "--state", "state", "--endpoint", "http://127.0.0.1:9", "--key-detail", "none")
+    refused(done, 2, "there is nothing to capture", "--key-detail")
+
+
+def test_hopeless_outcomes_are_those_that_waiting_does_not_mend() -> None:
+    from mcilib.protocols import Outcome
+
+    assert set(Outcome) - set(_endpoint.HOPELESS) == {Outcome.DELIVERED, Outcome.RETRY}

@@ -1,0 +1,151 @@
+"""What all tests share: the installed package, real X servers, and the parts of the system a test needs.
+
+Fixtures
+    needs            `needs("strace")`: fails in CI, skips elsewhere, when the tool is not there
+    xserver          a real X server, shared by the session; `DISPLAY` names it while the test runs
+    own_xserver      the same, for one test that freezes or kills it
+
+Marker
+    @pytest.mark.needs("strace", ...)   the same as the fixture, for a whole test
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mcilib.testing.xvfb import VirtualDisplay
+
+pytest_plugins = ["mcilib.testing.plugin"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` promises that the installed wheel is tested: refuse anything else at once."""
+    # A shell's `&` and nohup leave these ignored, and every child would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if os.environ.get("MCILIB_TEST_INSTALLED") != "1":
+        return
+    import mcilib
+
+    place = Path(mcilib.__file__).resolve()
+    if place.is_relative_to(ROOT / "mcilib"):
+        raise pytest.UsageError(
+            f"mcilib was imported from the checkout ({place.parent}), not from the installed wheel. "
+            "Run `make test`, without PYTHONPATH and not as `python -m pytest`."
+        )
+
+
+def pytest_report_header() -> str:
+    import mcilib
+
+    return f"mcilib {mcilib.__version__} from {Path(mcilib.__file__).parent}"
+
+
+# --- parts of the system ------------------------------------------------------------------------------------
+
+
+def system_required() -> bool:
+    """Whether every part of the system should be here, so that a missing one is a failure."""
+    if not sys.platform.startswith("linux"):
+        return False
+    return os.environ.get("CI") == "true" or os.environ.get("MCILIB_REQUIRE_SYSTEM") == "1"
+
+
+def need(*tools: str) -> None:
+    """Fail (CI, MCILIB_REQUIRE_SYSTEM=1) or skip (elsewhere) when a command is not on PATH."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if not missing:
+        return
+    reason = f"not installed: {', '.join(missing)}"
+    if system_required():
+        pytest.fail(f"{reason}. `make setup` installs it where it may.", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[..., None]:
+    """`needs("strace", "weston")` in a test or fixture: see `need`."""
+    return need
+
+
+@pytest.fixture(autouse=True)
+def _needs_marker(request: pytest.FixtureRequest) -> None:
+    for marker in request.node.iter_markers("needs"):
+        need(*marker.args)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """What a test makes of signals in this process is not inherited by the next one's children."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# --- X servers ----------------------------------------------------------------------------------------------
+
+
+def _new_display() -> VirtualDisplay:
+    need("Xvfb")
+    from mcilib.testing.xvfb import VirtualDisplay
+
+    return VirtualDisplay()
+
+
+def _use(display: VirtualDisplay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the test, and the processes it starts, at this display and no other."""
+    for name, value in (("DISPLAY", display.display), ("WAYLAND_DISPLAY", None), ("XDG_SESSION_TYPE", None)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def session_xserver() -> Iterator[VirtualDisplay]:
+    """The server behind `xserver`, for fixtures of a wider scope. Does not set DISPLAY."""
+    with _new_display() as display:
+        yield display
+
+
+@pytest.fixture
+def xserver(session_xserver: VirtualDisplay, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualDisplay]:
+    """A real X server with a window that takes events and an XTEST injector; starts every test alike:
+    nothing held down, layout us, pointer in the middle."""
+    session_xserver.start()  # nothing to do unless a test killed it
+    _use(session_xserver, monkeypatch)
+    session_xserver.release_all()
+    session_xserver.move(session_xserver.width_px // 2, session_xserver.height_px // 2)
+    session_xserver.sync()
+    yield session_xserver
+    session_xserver.thaw()
+    if session_xserver.layout_changed:
+        session_xserver.setxkbmap("-layout", "us", "-variant", "", "-option", "")
+
+
+@pytest.fixture
+def own_xserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualDisplay]:
+    """An X server of the test's own, which it may freeze, kill and restart."""
+    with _new_display() as display:
+        _use(display, monkeypatch)
+        yield display
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Every test that uses an X server can be left out with `-m 'not x11'`."""
+    for item in items:
+        if {"xserver", "own_xserver", "session_xserver"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("x11")
