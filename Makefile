@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 ARGS ?=
+FUZZ_S ?= 60
 BIN := $(VENV)/bin
 CODE := $(wildcard mcilib tests benchmarks examples)
 export VENV
@@ -10,7 +11,7 @@ unexport PYTHONPATH PYTHONHOME
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel install demo test test-all check format-check lint types layers fmt api bench docs lock clean
+.PHONY: help setup dev wheel install demo test test-all check format-check lint types layers fmt api bench docs fuzz mutants lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +68,12 @@ bench: install ## measure what the library costs
 
 docs: install ## run the documents' code and commands, follow their links
 	@MCILIB_TEST_INSTALLED=1 $(BIN)/pytest tests/docs $(ARGS)
+
+fuzz: install ## fuzz the decoder of batches (FUZZ_S=3600: longer; ARGS=build/fuzz/crash-...: one input again)
+	@FUZZ_S=$(FUZZ_S) scripts/fuzz $(ARGS)
+
+mutants: install ## 20,000 mutants of each test vector (ARGS='--each 100000 --seed 7 every_kind')
+	@$(BIN)/python -P tests/fuzz/mutate.py $(ARGS)
 
 lock: setup ## write requirements/dev.txt again (ARGS=--upgrade for newer versions)
 	@scripts/lock $(ARGS)

@@ -200,5 +200,5 @@ def remark(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show(result: dict[str, Any], text: str, *, as_json: bool) -> None:
+def show(result: Any, text: str, *, as_json: bool) -> None:
     print(json.dumps(result, indent=1) if as_json else text)

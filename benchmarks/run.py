@@ -1,6 +1,6 @@
 """The headline figures in under three minutes: is all received, what does it cost, how large is it.
 
-Runs end_to_end.py in full, bytes_per_event.py in full, and agent_cost.py with fewer rounds and a shorter
+Runs end_to_end.py in full, wire_size.py in full, and agent_cost.py with fewer rounds and a shorter
 silence than on its own. Ends with 1 when anything injected was not received; never because of time.
 """
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import agent_cost
-import bytes_per_event
 import end_to_end
+import wire_size
 from rig import arguments, machine, remark, show
 
 HERE = Path(__file__).parent
 
 SHORT = {
     "end_to_end": [],
-    "bytes_per_event": [],
+    "wire_size": [],
     "agent_cost": ["--rounds", "3", "--seconds", "4", "--idle", "20"],
 }
 
@@ -29,7 +29,7 @@ SHORT = {
 def text(results: dict[str, Any]) -> str:
     parts = {
         "Injected and received": end_to_end.text(results["end_to_end"]["scenarios"]),
-        "Bytes per event": bytes_per_event.text(results["bytes_per_event"]["traces"]),
+        "How large is an event": wire_size.text(results["wire_size"]),
         "What the agent costs": agent_cost.text(results["agent_cost"]),
     }
     return "\n\n".join(f"{title}\n\n{table}" for title, table in parts.items())

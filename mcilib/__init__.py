@@ -29,14 +29,18 @@ if TYPE_CHECKING:
     from mcilib.errors import DisplayError as DisplayError
     from mcilib.errors import GrantError as GrantError
     from mcilib.errors import McilibError as McilibError
+    from mcilib.errors import SealError as SealError
     from mcilib.errors import SourceError as SourceError
     from mcilib.errors import SpoolError as SpoolError
     from mcilib.errors import StoreError as StoreError
     from mcilib.errors import TraceError as TraceError
+    from mcilib.events import Display as Display
     from mcilib.events import Event as Event
+    from mcilib.events import Focus as Focus
     from mcilib.events import Gap as Gap
     from mcilib.events import KeyPress as KeyPress
     from mcilib.events import KeyRelease as KeyRelease
+    from mcilib.events import Layout as Layout
     from mcilib.events import Move as Move
     from mcilib.events import Press as Press
     from mcilib.events import Release as Release
@@ -63,14 +67,18 @@ _MODULE_OF = {
     "DisplayError": "errors",
     "GrantError": "errors",
     "McilibError": "errors",
+    "SealError": "errors",
     "SourceError": "errors",
     "SpoolError": "errors",
     "StoreError": "errors",
     "TraceError": "errors",
+    "Display": "events",
     "Event": "events",
+    "Focus": "events",
     "Gap": "events",
     "KeyPress": "events",
     "KeyRelease": "events",
+    "Layout": "events",
     "Move": "events",
     "Press": "events",
     "Release": "events",

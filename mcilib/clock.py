@@ -6,6 +6,7 @@ All times are integers in nanoseconds. Wall time is Unix time.
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -20,15 +21,30 @@ class Clock(Protocol):
 
     def wall_ns(self) -> int: ...
 
+    def suspended_ns(self) -> int:
+        """How long the machine has slept since some moment in the past: time in which `monotonic_ns` stood
+        still. Only its growth says something. Always 0 where the system cannot tell."""
+
 
 class SystemClock:
-    """The machine's own clocks (`time.monotonic_ns`, `time.time_ns`)."""
+    """The machine's own clocks (`time.monotonic_ns`, `time.time_ns`).
+
+    Time asleep is told on Linux only (CLOCK_BOOTTIME - CLOCK_MONOTONIC). On Windows the monotonic clock goes on
+    meanwhile, so there is nothing to tell; on macOS it stands still, and a sleep looks like a step of the wall
+    clock.
+    """
 
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
 
     def wall_ns(self) -> int:
         return time.time_ns()
+
+    def suspended_ns(self) -> int:
+        if sys.platform != "linux":
+            return 0
+        monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic_ns
 
 
 @dataclass(frozen=True, slots=True)

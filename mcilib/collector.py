@@ -18,8 +18,10 @@ from mcilib.consent import Gate, Grant
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, GrantError, SourceError, SpoolError
+from mcilib.format.metadata import QUANTA_MAX_PER_PX
+from mcilib.format.seal import seal
 from mcilib.protocols import Source, Transport
-from mcilib.recorder import Recorder
+from mcilib.recorder import Recipients, Recorder, current
 from mcilib.statistics import (
     CaptureStatistics,
     CostStatistics,
@@ -57,10 +59,17 @@ class Collector:
             ...
 
     The constructor raises `ConfigError` for an option out of range. `start` raises early and clearly (`GrantError`
-    without a valid grant that covers every source, `SourceError`, `SpoolError`); afterwards nothing raises into
-    the host: see `health()` and `statistics()`. Before `start` there is no thread, no file and no open display.
-    `stop` commits the open batch, uploads nothing and takes at most 2 s; a stopped collector may be started
-    again. An interpreter that ends without `stop` stops it. A fork's child owns nothing of it.
+    without a valid grant that covers every source, `SealError` for a recipient that is none, `SourceError`,
+    `SpoolError`); afterwards nothing raises into the host: see `health()` and `statistics()`. Before `start`
+    there is no thread, no file and no open display. `stop` commits the open batch, uploads nothing and takes at
+    most 2 s; a stopped collector may be started again. An interpreter that ends without `stop` stops it. A fork's
+    child owns nothing of it.
+
+    `recipients` are age public keys: each batch is sealed to all of them before it touches the disk, and each of
+    them opens it (needs the extra `seal`). Given as a function it is asked before each batch, from a thread of
+    the collector, so that recipients can change while it runs; while it fails, batches wait in memory. Without
+    recipients batches are in clear. `quanta_per_px` is the part of a pixel that positions are kept to, 1 to 256:
+    more than 1 is of use where the system gives fractions.
 
     `transport=None` keeps everything in the spool, `state_dir/spool`. The collector closes the transport when
     it stops. One collector at a time may use a state directory. Methods may be called from any thread.
@@ -73,8 +82,11 @@ class Collector:
         grant: Grant | None,
         state_dir: str | os.PathLike[str],
         transport: Transport | None = None,
+        recipients: Recipients = (),
         batch_max_events: int = limits.BATCH_MAX_EVENTS,
+        batch_max_bytes: int = limits.BATCH_MAX_BYTES,
         batch_max_age_s: float = limits.BATCH_MAX_AGE_S,
+        quanta_per_px: int = 1,
         zstd_level: int = limits.ZSTD_LEVEL,
         spool_max_bytes: int = limits.SPOOL_MAX_BYTES,
         spool_max_files: int = limits.SPOOL_MAX_FILES,
@@ -89,16 +101,26 @@ class Collector:
             )
         for option, value, least, most in (
             ("batch_max_events", batch_max_events, 1, limits.BATCH_EVENTS_CAP),
+            ("batch_max_bytes", batch_max_bytes, 1, limits.FRAME_MAX_BYTES // 2),
             ("batch_max_age_s", batch_max_age_s, 0.001, limits.BATCH_AGE_CAP_S),
+            ("quanta_per_px", quanta_per_px, 1, QUANTA_MAX_PER_PX),
             ("zstd_level", zstd_level, 1, 22),
             ("upload_interval_s", upload_interval_s, 0, limits.UPLOAD_INTERVAL_CAP_S),
             ("max_request_bytes", max_request_bytes, 1, limits.RECEIVER_MAX_BODY_BYTES),
         ):
             if not least <= value <= most:  # not a number is refused too
                 raise ConfigError(f"{option} is {value}", f"Give a number from {least:g} to {most:g}.")
+            if isinstance(most, int) and not isinstance(value, int):
+                raise ConfigError(f"{option} is {value}", "Give a whole number.")
+        if isinstance(recipients, str):
+            raise ConfigError("recipients is one text", "Give a list of age public keys.")
         self._sources, self._grant, self._transport = tuple(sources), grant, transport
         self._clock: Clock = clock or SystemClock()
-        self._max_events, self._max_age_s, self._zstd_level = batch_max_events, batch_max_age_s, zstd_level
+        self._recipients = recipients
+        self._max_events, self._max_bytes, self._max_age_s = (
+            batch_max_events, batch_max_bytes, batch_max_age_s,
+        )  # fmt: skip
+        self._quanta_per_px, self._zstd_level = quanta_per_px, zstd_level
         self._upload_interval_s, self._max_request_bytes = upload_interval_s, max_request_bytes
         self._state_dir = Path(state_dir)
         self.spool = DirectorySpool(
@@ -122,6 +144,8 @@ class Collector:
             if self._running:
                 return
             grant = self._checked_grant()
+            if recipients := current(self._recipients):
+                seal(b"", recipients)  # every later one will be as this: a key that is none is found now
             self._stop_asked, self._starting_in = False, threading.get_ident()
             try:
                 self._start(grant)
@@ -159,8 +183,11 @@ class Collector:
             gate=gate,
             spool=self.spool,
             sources=self._sources,
+            recipients=self._recipients,
             max_events=self._max_events,
+            max_bytes=self._max_bytes,
             max_age_s=self._max_age_s,
+            quanta_per_px=self._quanta_per_px,
             zstd_level=self._zstd_level,
             on_commit=self._uploader.notify if self._uploader is not None else lambda: None,
             clock=self._clock,

@@ -33,19 +33,20 @@ class Scope:
     kinds: tuple[str, ...]
 
 
-#: scope <-> source <-> event kinds. A gap is no event of the participant and needs no scope.
+#: scope <-> source <-> event kinds. A gap is no event of the participant and needs no scope. What no scope
+#: covers (`focus`) is never collected.
 SCOPES: Mapping[str, Scope] = MappingProxyType(
     {
         "pointer": Scope(
-            "where the pointer moves, which buttons are pressed, scrolling",
+            "where the pointer moves, which buttons are pressed, scrolling, and how the displays are arranged",
             ("pointer",),
-            ("move", "press", "release", "scroll"),
+            ("move", "press", "release", "scroll", "display"),
         ),
         "keys": Scope(
             "when keys go down and up and of which class they are (letter, digit, ...), never which letter; "
-            "shortcuts with ctrl or cmd by name",
+            "shortcuts with ctrl or cmd by name; the keyboard layout",
             ("keyboard",),
-            ("key_press", "key_release"),
+            ("key_press", "key_release", "layout"),
         ),
     }
 )

@@ -105,3 +105,19 @@ class BatchFormatError(McilibError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.reason, self.offset)
+
+
+class SealError(McilibError):
+    """A batch cannot be sealed or opened: a key is wrong or does not fit, or pyrage is not installed.
+
+    `damaged`: no key can open it, since it is no age file or not the one that was written.
+    """
+
+    exit_code = 8
+
+    def __init__(self, problem: str, next_step: str, damaged: bool = False) -> None:
+        super().__init__(problem, next_step)
+        self.damaged = damaged
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem, self.next_step, self.damaged)

@@ -1,7 +1,8 @@
 """The records: one small frozen class per kind of event.
 
 `t_ns` is the event's time on the machine's monotonic clock. `x`, `y` are pixels from the top left corner of
-the first display, `+x` right and `+y` down; they can be negative with several displays.
+the first display, `+x` right and `+y` down; they can be negative with several displays. `synthetic` says
+whether a program made the event (True), a hand (False), or that the system does not tell (None).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Move:
     t_ns: int
     x: float
     y: float
+    synthetic: bool | None = None
     kind: ClassVar[str] = "move"
 
 
@@ -28,6 +30,7 @@ class Press:
     x: float
     y: float
     button: str
+    synthetic: bool | None = None
     kind: ClassVar[str] = "press"
 
 
@@ -39,6 +42,7 @@ class Release:
     x: float
     y: float
     button: str
+    synthetic: bool | None = None
     kind: ClassVar[str] = "release"
 
 
@@ -52,6 +56,7 @@ class Scroll:
     dx: float
     dy: float
     count: int = 1
+    synthetic: bool | None = None
     kind: ClassVar[str] = "scroll"
 
 
@@ -61,6 +66,7 @@ class KeyPress:
 
     t_ns: int
     key: str | None
+    synthetic: bool | None = None
     kind: ClassVar[str] = "key_press"
 
 
@@ -70,12 +76,16 @@ class KeyRelease:
 
     t_ns: int
     key: str | None
+    synthetic: bool | None = None
     kind: ClassVar[str] = "key_release"
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """`source` could not capture for `duration_ns` from `t_ns` on. Why is not said."""
+    """`source` could not capture for `duration_ns` from `t_ns` on. Why is not said.
+
+    A machine that slept (`suspend`) did so up to `t_ns`: its monotonic clock stood still meanwhile.
+    """
 
     t_ns: int
     duration_ns: int
@@ -83,11 +93,56 @@ class Gap:
     kind: ClassVar[str] = "gap"
 
 
-Event: TypeAlias = Move | Press | Release | Scroll | KeyPress | KeyRelease | Gap
+@dataclass(frozen=True, slots=True)
+class Display:
+    """A display as it is from `t_ns` on, at the start and at each change; without a size it has gone."""
+
+    t_ns: int
+    display: int
+    """Counts from 0, as the system lists them; no name."""
+    x: int
+    y: int
+    """Its top left corner."""
+    width: int
+    height: int
+    """Pixels, in the same units as event positions."""
+    scale: float = 1.0
+    """Device pixels per pixel."""
+    rotation: int = 0
+    """Degrees clockwise: 0, 90, 180 or 270."""
+    kind: ClassVar[str] = "display"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keyboard layout in force from `t_ns` on, such as `us` or `de(nodeadkeys)`."""
+
+    t_ns: int
+    name: str
+    kind: ClassVar[str] = "layout"
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """The window that has the focus from `t_ns` on, and where it is; None where that is not said."""
+
+    t_ns: int
+    app: str | None
+    title: str | None = None
+    x: int | None = None
+    y: int | None = None
+    width: int | None = None
+    height: int | None = None
+    kind: ClassVar[str] = "focus"
+
+
+InputEvent: TypeAlias = Move | Press | Release | Scroll | KeyPress | KeyRelease
+PointerEvent: TypeAlias = Move | Press | Release | Scroll
+Event: TypeAlias = InputEvent | Gap | Display | Layout | Focus
 
 #: kind -> class, in the order of the kind codes of the batch format. Append only.
 EVENT_TYPES: dict[str, type[Event]] = {
-    cls.kind: cls for cls in (Move, Press, Release, Scroll, KeyPress, KeyRelease, Gap)
+    cls.kind: cls for cls in (Move, Press, Release, Scroll, KeyPress, KeyRelease, Gap, Display, Layout, Focus)
 }
 
 

@@ -46,15 +46,17 @@ class CaptureStatistics:
 
     captured: Mapping[str, int] = field(default_factory=dict)
     """By kind: events that passed the gate into a batch."""
+    coalesced: int = 0
+    """Of these, moves to where the pointer already was: counted in a batch, and no row of it."""
     excluded: int = 0
     """Events that the grant did not allow; nothing of them was kept."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """By cause: events that were seen and lost. `buffer_full`: the recorder did not keep up; `spool`: it could
-    not be written for too long; `not_running`: emitted after stop; `invalid`: the format cannot hold them;
-    `unsealable`: a fault of the program."""
+    not be written, or nothing sealed, for too long; `not_running`: emitted after stop; `invalid`: the format
+    cannot hold them; `unsealable`: a fault of the program."""
     gap_count: int = 0
     gap_s: float = 0.0
-    """Seconds in which a source could not see, summed over sources."""
+    """Seconds in which a source could not see, summed over sources, and in which the machine slept."""
     open_events: int = 0
     """Captured and not yet in a committed batch: what a crash would lose."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mcilib.cli._drain import upload
 from mcilib.cli._endpoint import HOPELESS, ask_endpoint, remedy
+from mcilib.cli._keys import key_words, read_recipients
 from mcilib.cli._output import count, print_rows, say
 from mcilib.cli._stop import StopSignal
 from mcilib.collector import Collector
@@ -17,7 +18,7 @@ from mcilib.config import Settings, as_duration
 from mcilib.consent import SCOPES, Grant
 from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
-from mcilib.errors import ConfigError, DeliveryError, GrantError, SpoolError
+from mcilib.errors import ConfigError, DeliveryError, GrantError, McilibError, SealError, SpoolError
 from mcilib.privacy import KeyDetail
 from mcilib.protocols import Outcome, Source
 from mcilib.sources.keyboard import KeyboardSource
@@ -32,6 +33,8 @@ LAST_UPLOAD_S = 10.0
 
 STATUS_EVERY_S = 60.0
 
+_IN_CLEAR = "no: who gets hold of a batch can read it. --recipients seals them."
+
 START_ENDS_S = 1.0
 """For a start under way when the end is asked for."""
 
@@ -42,6 +45,8 @@ class Agent:
     def __init__(self, settings: Settings, folder: Path, grant: Grant, stop: StopSignal) -> None:
         self._settings, self._folder, self._grant, self._stop = settings, folder, grant, stop
         self._sources = _sources(settings, grant)
+        self._recipients_file = settings.seal.recipients_file
+        self._sealed = key_words(self._recipients()) if self._recipients_file is not None else None
 
     def run(self, transport: HttpTransport, for_s: float | None) -> int:
         settings, spool = self._settings, self._settings.spool
@@ -51,8 +56,11 @@ class Agent:
             state_dir=self._folder,
             transport=transport,
             batch_max_events=settings.batch.max_events,
+            batch_max_bytes=settings.batch.max_bytes,
             batch_max_age_s=settings.batch.max_age_s,
+            quanta_per_px=settings.batch.quanta_per_px,
             zstd_level=settings.batch.zstd_level,
+            recipients=self._recipients if self._recipients_file is not None else (),
             spool_max_bytes=spool.max_bytes,
             spool_max_files=spool.max_files,
             upload_interval_s=settings.upload.interval_s,
@@ -76,11 +84,22 @@ class Agent:
             raise _expired(self._grant)
         lost = after.capture.dropped.get("spool", 0)
         if lost:
-            raise SpoolError(
-                f"{count(lost, 'event')} could not be written and are lost",
-                "Make the state folder writable; see `mcilib doctor`.",
-            )
+            raise self._loss(count(lost, "event"))
         return 0
+
+    def _recipients(self) -> tuple[str, ...]:
+        """As they are now: the keys may be changed while it runs. Raises `SealError`."""
+        return read_recipients(self._recipients_file) if self._recipients_file is not None else ()
+
+    def _loss(self, events: str) -> McilibError:
+        try:
+            self._recipients()
+        except SealError as error:
+            return SealError(f"{events} could not be sealed and are lost. {error.problem}", error.next_step)
+        return SpoolError(
+            f"{events} could not be written and are lost",
+            "Make the state folder writable; see `mcilib doctor`.",
+        )
 
     def _announce(self) -> None:
         grant = self._grant
@@ -94,6 +113,7 @@ class Agent:
                 f"{self._settings.upload.endpoint}, every {as_duration(self._settings.upload.interval_s)}",
             ],
             ["Until then:", f"{self._folder}"],
+            ["Sealed:", f"to {self._sealed} ({self._recipients_file})" if self._sealed else _IN_CLEAR],
             [
                 "To stop:",
                 f"press Ctrl-C here, or end process {os.getpid()}. `mcilib status` shows what waits.",

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mcilib.config import Settings
-from mcilib.errors import GrantError, McilibError
+from mcilib.errors import GrantError, McilibError, SealError
 
 #: Distribution -> least version, as in pyproject.toml; with the extra it belongs to, if any.
 PACKAGES: dict[str, tuple[str, str]] = {
@@ -30,6 +30,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "starlette": ("1", "receiver"),
     "uvicorn": ("0.40", "receiver"),
     "pyarrow": ("22", "arrow"),
+    "pyrage": ("1.4", "seal"),
 }
 
 DISPLAY_TIMEOUT_S = 10.0
@@ -64,6 +65,7 @@ def examine(settings: Settings, folder: Path) -> Iterator[Finding]:
     yield check_permissions()
     yield check_state(folder)
     yield check_grant(folder)
+    yield from check_recipients(settings)
     yield check_spool(folder)
     yield check_disk(folder)
     yield check_clock()
@@ -97,7 +99,11 @@ def check_packages() -> Iterator[Finding]:
     yield Finding("packages", "ok", ", ".join(found))
 
 
-_EXTRAS = {"receiver": "`mcilib receive`", "arrow": "`mcilib export --format parquet`"}
+_EXTRAS = {
+    "receiver": "`mcilib receive`",
+    "arrow": "`mcilib export --format parquet`",
+    "seal": "sealing (`--recipients`, `--identity`, `mcilib keygen`)",
+}
 
 
 def check_platform() -> Finding:
@@ -193,6 +199,19 @@ def check_grant(folder: Path) -> Finding:
             "Ask with `mcilib grant` on a terminal.",
         )
     return Finding("grant", "ok", words)
+
+
+def check_recipients(settings: Settings) -> Iterator[Finding]:
+    """Nothing where batches are not to be sealed."""
+    path = settings.seal.recipients_file
+    if path is None:
+        return
+    from mcilib.cli._keys import key_words, read_recipients
+
+    try:
+        yield Finding("seal", "ok", f"{path}: {key_words(read_recipients(path))}")
+    except SealError as error:
+        yield Finding("seal", "failed", error.problem, error.next_step)
 
 
 def check_spool(folder: Path) -> Finding:

@@ -18,7 +18,19 @@ from mcilib.cli._output import one_line
 from mcilib.cli._parser import Parser
 from mcilib.errors import McilibError, StoreError
 
-COMMANDS = ("grant", "run", "status", "receive", "export", "doctor", "config", "completion", "demo")
+COMMANDS = (
+    "grant",
+    "run",
+    "status",
+    "receive",
+    "export",
+    "batch",
+    "keygen",
+    "doctor",
+    "config",
+    "completion",
+    "demo",
+)
 """In the order in which a newcomer meets them."""
 
 EXIT_CODES = """\
@@ -31,6 +43,7 @@ exit codes:
   5    the endpoint cannot be used, or (run --drain) something still waits
   6    the spool or the store cannot be used, or the output cannot be written
   7    something was damaged or differs; the rest was read
+  8    the keys to seal with cannot be used, or no identity opens something that is sealed
   130  interrupted before it was done
   141  the program or terminal that reads the output has gone"""
 

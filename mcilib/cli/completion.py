@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "tcsh")
 
+_PATHS = ("config", "output", "store", "identity", "file")
+"""Names of files and folders that are in no configuration file."""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
@@ -52,7 +55,7 @@ def _name_files(parser: argparse.ArgumentParser) -> None:
                 _name_files(command)
             continue
         option = config.OPTIONS.get(action.dest)
-        if (option is not None and option.kind == "path") or action.dest in ("config", "output", "store"):
+        if (option is not None and option.kind == "path") or action.dest in _PATHS:
             folder = action.dest in ("agent.state", "store")
             action.complete = shtab.DIRECTORY if folder else shtab.FILE  # type: ignore[attr-defined]
         elif option is not None and option.kind in ("choice", "names"):

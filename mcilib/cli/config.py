@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SAMPLES: dict[str, Any] = {
     "agent.state": "state",
     "agent.sources": ["pointer", "keyboard"],
+    "seal.recipients_file": "recipients.txt",
     "upload.endpoint": "https://collect.example.org",
     "upload.token_file": "token",
     "upload.ca_file": "ca.pem",

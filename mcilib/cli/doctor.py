@@ -27,7 +27,14 @@ example:
 
 exit codes: 0 nothing failed; 1 something failed; 2 a flag is wrong""",
     )
-    add_options(parser, "agent.state", "upload.endpoint", "upload.token_file", "upload.ca_file")
+    add_options(
+        parser,
+        "agent.state",
+        "seal.recipients_file",
+        "upload.endpoint",
+        "upload.token_file",
+        "upload.ca_file",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

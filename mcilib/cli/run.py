@@ -26,15 +26,20 @@ stop it. Ctrl-C or SIGTERM end it within 2 seconds with everything captured on d
 waits in the state folder.
 
 An endpoint that is down or does not answer is a warning: capture goes on, nothing is lost. One that can never
-work ends it at once: a wrong certificate, a server that is no receiver, plain HTTP to another machine.""",
+work ends it at once: a wrong certificate, a server that is no receiver, plain HTTP to another machine.
+
+With --recipients each batch is sealed to the keys in FILE before it touches the disk. FILE is read again for
+each, so keys can be changed meanwhile. While it cannot be used nothing is written: batches wait in memory.""",
         epilog="""\
 example:
   mcilib run --endpoint https://collect.example.org --token-file token
   mcilib run --endpoint http://127.0.0.1:8750 --sources pointer --for 30s
+  mcilib run --endpoint https://collect.example.org --token-file token --recipients recipients.txt
   mcilib run --endpoint http://127.0.0.1:8750 --drain
 
 exit codes: 0 ended as asked; 2 a flag or the file is wrong; 3 no valid grant for this; 4 no usable display;
-5 the endpoint cannot be used, or (--drain) something still waits; 6 the spool cannot be used""",
+5 the endpoint cannot be used, or (--drain) something still waits; 6 the spool cannot be used;
+8 the recipients cannot be used""",
     )
     add_options(
         parser,
@@ -43,6 +48,7 @@ exit codes: 0 ended as asked; 2 a flag or the file is wrong; 3 no valid grant fo
         "agent.sources",
         "agent.key_detail",
         "batch.max_age_s",
+        "seal.recipients_file",
         "upload.interval_s",
         "upload.token_file",
         "upload.ca_file",

@@ -61,13 +61,31 @@ class BatchSettings:
         low=1,
         high=limits.BUFFER_EVENTS,
     )
+    max_bytes: int = _option(
+        "bytes", "A batch closes when its rows may take this much before compression.",
+        limits.BATCH_MAX_BYTES, low=4096, high=limits.FRAME_MAX_BYTES // 2,
+    )  # fmt: skip
     max_age_s: float = _option(
         "seconds", "A batch closes this long after its first event.", limits.BATCH_MAX_AGE_S,
         low=1, high=3600, flag="--commit-every",
     )  # fmt: skip
+    quanta_per_px: int = _option(
+        "count", "Steps per pixel that coordinates are kept to; 256 where the system gives fractions.", 1,
+        low=1, high=256,
+    )  # fmt: skip
     zstd_level: int = _option(
         "count", "Effort of the compression: higher is smaller and costs more CPU.", limits.ZSTD_LEVEL,
         low=1, high=19,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SealSettings:
+    """Who can open the batches. They are sealed before they touch the disk; without a key they are in clear."""
+
+    recipients_file: Path | None = _option(
+        "path", "File of age public keys to seal to, one a line; read again for each batch.",
+        flag="--recipients", fallback="in clear",
     )  # fmt: skip
 
 
@@ -191,6 +209,7 @@ class Settings:
 
     agent: AgentSettings = AgentSettings()
     batch: BatchSettings = BatchSettings()
+    seal: SealSettings = SealSettings()
     spool: SpoolSettings = SpoolSettings()
     upload: UploadSettings = UploadSettings()
     receiver: ReceiverSettings = ReceiverSettings()

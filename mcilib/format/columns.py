@@ -1,225 +1,259 @@
-"""Rows <-> columns of first differences. Pure; what a column holds is said in `docs/spec/`.
+"""Rows -> columns, as `docs/spec/batch-format.md` describes them. Pure; any thread.
 
-`writable` accepts exactly the events that `from_columns` would give back, so nothing that was let into a
-batch can make it unreadable. All functions may be called from any thread.
+What an encoder may choose freely (the clock step, the weight of the predictor) is chosen here from the rows
+alone, so that the same rows always give the same columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, chain
-from math import isfinite
-from operator import sub
+import re
+from collections.abc import Sequence
+from itertools import chain, compress, repeat
+from operator import itemgetter, ne, or_, sub
 from typing import Any, TypeAlias
 
-from mcilib.clock import ClockAnchor
-from mcilib.events import EVENT_TYPES, Event, Gap, KeyPress, KeyRelease, Move, Press, Release, Scroll
+import msgpack
+import zstandard
 
-Columns: TypeAlias = dict[str, list[Any]]
+from mcilib.events import KeyPress, KeyRelease, Press, Release
+from mcilib.format.rows import (
+    CODE,
+    DISPLAY,
+    FOCUS,
+    GAP,
+    LAYOUT,
+    SCROLL,
+    Rows,
+    Run,
+    apart,
+    plain_number,
+    to_quanta,
+)
+from mcilib.format.vocabulary import to_word
 
-TIME_MAX_NS = 2**63 - 1
-"""Times, wall and monotonic, are signed 64 bit: what Parquet and every other reader can hold (until 2262)."""
+Columns: TypeAlias = dict[str, "bytes | int | list[Any]"]
 
-COORDINATE_MAX_PX = 2**31 - 1
-SCROLL_MAX = 2**53
-"""Largest |dx|, |dy|: integers are exact as 64 bit floats up to here."""
-COUNT_MAX = 2**31 - 1
-TEXT_MAX_BYTES = 128
-"""Of one button, key or source name in UTF-8. The longest shortcut that can be named today takes 37."""
+ESCAPE = 255
+"""In a column of bytes: the value is this plus the next entry of the column of wide values."""
+ESCAPES = re.compile(b"\xff")
+WEIGHTS = (0, 1, 4)
+"""Of the predictor, in quarters; those that an encoder tries. A decoder takes 0 to 4."""
+CLOCK_STEPS_NS = (15_600_100, 15_625_000)
+"""Steps of coarse clocks that an encoder tries: the two common periods of the timer of Windows (64 Hz, and
+what remote desktops show: found in recordings, see `docs/decisions/`)."""
 
-_TYPES = tuple(EVENT_TYPES.values())
-_CODE: dict[type, int] = {cls: code for code, cls in enumerate(_TYPES)}
-_MOVE, _PRESS, _SCROLL, _GAP = (_CODE[cls] for cls in (Move, Press, Scroll, Gap))
-_BUTTON_CODES = frozenset(_CODE[cls] for cls in (Press, Release))
-_POINTER_CODES = frozenset(_CODE[cls] for cls in (Move, Press, Release, Scroll))
-_KEY_CODES = frozenset(_CODE[cls] for cls in (KeyPress, KeyRelease))
-
-
-def tick_range(anchor: ClockAnchor, tick_ns: int) -> tuple[int, int]:
-    """First and last tick that a batch with this anchor can hold, so that both clocks stay in 64 bit."""
-    if tick_ns < 1:
-        raise ValueError(f"a tick of {tick_ns} ns")
-    ahead = max(anchor.monotonic_ns, anchor.wall_ns)
-    behind = min(anchor.monotonic_ns, anchor.wall_ns)
-    return (-TIME_MAX_NS - behind) // tick_ns + 1, (TIME_MAX_NS - ahead) // tick_ns
-
-
-def writable(event: object) -> bool:
-    """Can this event be written, apart from its time? False for NaN, absurd sizes and unknown classes."""
-    try:
-        match event:
-            case Move():
-                return _is_pixel(event.x) and _is_pixel(event.y)
-            case Press() | Release():
-                return _is_pixel(event.x) and _is_pixel(event.y) and _is_text(event.button)
-            case Scroll():
-                return (
-                    _is_pixel(event.x)
-                    and _is_pixel(event.y)
-                    and -SCROLL_MAX <= event.dx <= SCROLL_MAX
-                    and -SCROLL_MAX <= event.dy <= SCROLL_MAX
-                    and 1 <= event.count <= COUNT_MAX
-                )
-            case KeyPress() | KeyRelease():
-                return event.key is None or _is_text(event.key)
-            case Gap():
-                return 0 <= event.duration_ns <= TIME_MAX_NS and _is_text(event.source)
-    except TypeError:  # a coordinate that is not a number, from somebody else's source
-        return False
-    return False
+_ZIGZAG = {value: value << 1 if value >= 0 else ~(value << 1) for value in range(-127, 128)}
+_TRIAL_MOVES = 256
+_PROBES = 64
+_PROBES_MIN = 8
 
 
-def to_columns(events: Sequence[Event], anchor: ClockAnchor, tick_ns: int) -> Columns:
-    """The columns of these rows, in this order; empty ones are left out.
-
-    Times round to the nearest tick, coordinates to the nearest pixel. Every event must be `writable` and
-    within `tick_range`; `ValueError` for a class that the format does not know.
-    """
-    try:
-        codes = [_CODE[type(event)] for event in events]
-    except KeyError as error:
-        raise ValueError(f"{error.args[0].__name__} is not an event that the format knows") from None
-    zero_ns = anchor.monotonic_ns - tick_ns // 2
-    rows: list[Any] = list(events)
-    only_motion = codes.count(_MOVE) == len(rows)  # as in most batches
-    pointer = rows if only_motion else [r for r, c in zip(rows, codes, strict=True) if c in _POINTER_CODES]
-    columns: Columns = {
-        "kind": codes,
-        "t": _differences(_plain_ints([(row.t_ns - zero_ns) // tick_ns for row in rows])),
-        "x": _differences(_pixels([row.x for row in pointer])),
-        "y": _differences(_pixels([row.y for row in pointer])),
-    }
-    if not only_motion:
-        scrolls = [row for row, code in zip(rows, codes, strict=True) if code == _SCROLL]
-        gaps = [row for row, code in zip(rows, codes, strict=True) if code == _GAP]
-        columns["dx"] = [_plain_number(row.dx) for row in scrolls]
-        columns["dy"] = [_plain_number(row.dy) for row in scrolls]
-        columns["count"] = _plain_ints([row.count for row in scrolls])
-        columns["duration"] = _plain_ints([row.duration_ns for row in gaps])
-        for name, texts in (
-            ("button", [row.button for row, c in zip(rows, codes, strict=True) if c in _BUTTON_CODES]),
-            ("key", [row.key for row, c in zip(rows, codes, strict=True) if c in _KEY_CODES]),
-            ("source", [row.source for row in gaps]),
-        ):
-            columns[f"{name}s"], columns[name] = _table(texts)
-    return {name: values for name, values in columns.items() if values}
+def to_columns(rows: Rows, tick_ns: int, quanta_per_px: int) -> Columns:
+    """The columns of these rows in the order in which they are written, without those that are left out."""
+    columns: Columns = {}
+    ticks, clock = _without_clock_step(rows, tick_ns)
+    dt, rare_dt = apart(differences(ticks), rows.before)
+    if rows.ticks:
+        _move_columns(columns, dt, rows.x, rows.y)
+    columns |= clock
+    if rows.rare:
+        _rare_columns(columns, rows, rare_dt, quanta_per_px)
+    if rows.synthetic:
+        columns["z"] = _runs(rows.synthetic)
+    return columns
 
 
-def from_columns(columns: Mapping[str, list[Any]], anchor: ClockAnchor, tick_ns: int) -> tuple[Event, ...]:
-    """The rows of these columns. `ValueError` says what is wrong with untrusted ones.
-
-    `columns` must hold lists of integers, floats, strings and None only, of bounded length.
-    """
-    column = _Untrusted(columns)
-    kinds = column.ints("kind", len(columns.get("kind", ())), 0, len(_TYPES) - 1)
-    ticks = column.sums("t", len(kinds), *tick_range(anchor, tick_ns))
-    of_kind = [kinds.count(code) for code in range(len(_TYPES))]
-    pointers, buttons, keys = (
-        sum(of_kind[c] for c in g) for g in (_POINTER_CODES, _BUTTON_CODES, _KEY_CODES)
-    )
-    scrolls, gaps = of_kind[_SCROLL], of_kind[_GAP]
-    x = iter(column.sums("x", pointers, -COORDINATE_MAX_PX, COORDINATE_MAX_PX))
-    y = iter(column.sums("y", pointers, -COORDINATE_MAX_PX, COORDINATE_MAX_PX))
-    button = iter(column.texts("button", buttons))
-    dx, dy = iter(column.numbers("dx", scrolls)), iter(column.numbers("dy", scrolls))
-    count = iter(column.ints("count", scrolls, 1, COUNT_MAX))
-    key = iter(column.texts("key", keys, optional=True))
-    duration = iter(column.ints("duration", gaps, 0, TIME_MAX_NS))
-    source = iter(column.texts("source", gaps))
-    column.refuse_unknown()
-
-    events: list[Event] = []
-    for code, tick in zip(kinds, ticks, strict=True):
-        t_ns = anchor.monotonic_ns + tick * tick_ns
-        if code == _MOVE:
-            events.append(Move(t_ns, next(x), next(y)))
-        elif code in _BUTTON_CODES:
-            events.append((Press if code == _PRESS else Release)(t_ns, next(x), next(y), next(button)))
-        elif code == _SCROLL:
-            events.append(Scroll(t_ns, next(x), next(y), next(dx), next(dy), next(count)))
-        elif code == _GAP:
-            events.append(Gap(t_ns, next(duration), next(source)))
-        else:
-            events.append((KeyPress if code == _CODE[KeyPress] else KeyRelease)(t_ns, next(key)))
-    return tuple(events)
-
-
-class _Untrusted:
-    """Reads columns that anybody may have written; `ValueError` names the column."""
-
-    def __init__(self, columns: Mapping[str, list[Any]]) -> None:
-        self._columns = columns
-        self._known: set[str] = set()
-
-    def _take(self, name: str, length: int | None, types: set[type]) -> list[Any]:
-        self._known.add(name)
-        values = self._columns.get(name, [])
-        if length is not None and len(values) != length:
-            raise ValueError(f"column {name!r} has {len(values)} entries where the kinds ask for {length}")
-        if not types.issuperset(map(type, values)):
-            raise ValueError(f"column {name!r} holds a value of a wrong type")
-        return values
-
-    def ints(self, name: str, length: int, low: int, high: int) -> list[int]:
-        return _within(name, self._take(name, length, {int}), low, high)
-
-    def sums(self, name: str, length: int, low: int, high: int) -> list[int]:
-        """Undoes first differences."""
-        return _within(name, list(accumulate(self._take(name, length, {int}))), low, high)
-
-    def numbers(self, name: str, length: int) -> list[int | float]:
-        values = self._take(name, length, {int, float})
-        if not all(map(isfinite, values)):
-            raise ValueError(f"column {name!r} holds a value that is not a number")
-        return [_plain_number(value) for value in _within(name, values, -SCROLL_MAX, SCROLL_MAX)]
-
-    def texts(self, name: str, length: int, optional: bool = False) -> list[Any]:
-        """Looks indices up in the table of strings; only `optional` ones may be None."""
-        table = self._take(f"{name}s", None, {str, type(None)} if optional else {str})
-        return [table[index] for index in self.ints(name, length, 0, len(table) - 1)]
-
-    def refuse_unknown(self) -> None:
-        if unknown := self._columns.keys() - self._known:
-            raise ValueError(f"{len(unknown)} column(s) of an unknown name")
-
-
-def _within(name: str, values: list[Any], low: int, high: int) -> list[Any]:
-    if values and not (low <= min(values) and max(values) <= high):
-        raise ValueError(f"column {name!r} holds a value out of range")
-    return values
-
-
-def _differences(values: list[int]) -> list[int]:
+def differences(values: Sequence[int]) -> list[int]:
+    """First differences, the first one from 0."""
     return list(map(sub, values, chain((0,), values)))
 
 
-def _table(texts: Iterable[str | None]) -> tuple[list[str | None], list[int]]:
-    """Distinct strings in order of appearance, and each string's place among them."""
-    place: dict[str | None, int] = {}
-    indices = [place.setdefault(text, len(place)) for text in texts]
-    return list(place), indices
+# --- times --------------------------------------------------------------------------------------------------
 
 
-def _plain_ints(values: list[Any]) -> list[int]:
-    """Somebody else's source may emit numpy integers, which msgpack refuses."""
-    return values if {int}.issuperset(map(type, values)) else [int(value) for value in values]
+def _without_clock_step(rows: Rows, tick_ns: int) -> tuple[list[int], Columns]:
+    """Ticks of all rows in order or, if all come from a coarse clock, its steps, with the columns that say so."""
+    ticks = rows.all_ticks()
+    probes = ticks[:: max(1, len(ticks) // _PROBES)]
+    if len(probes) < _PROBES_MIN:
+        return ticks, {}
+    for step_ns in CLOCK_STEPS_NS:
+        if (middle_ns := _phase(probes, tick_ns, step_ns)) is not None:
+            return _steps(ticks, tick_ns, step_ns, middle_ns)
+    return ticks, {}
 
 
-def _pixels(values: list[Any]) -> list[int]:
-    return values if {int}.issuperset(map(type, values)) else [round(float(value)) for value in values]
+def _phase(probes: Sequence[int], tick_ns: int, step_ns: int) -> int | None:
+    """Where in a step the times sit, if nine of ten sit within a tick of each other."""
+    offsets = [tick * tick_ns % step_ns for tick in probes]
+    turn = step_ns // 2 - offsets[0]
+    turned = sorted([(offset + turn) % step_ns for offset in offsets])
+    middle = turned[len(turned) // 2]
+    near = sum([abs(offset - middle) * 9 <= tick_ns * 5 for offset in turned])
+    return middle - turn if near * 10 > len(probes) * 9 else None
 
 
-def _plain_number(value: Any) -> int | float:
-    whole = int(value)
-    return whole if whole == value else float(value)
+def _steps(ticks: list[int], tick_ns: int, step_ns: int, middle_ns: int) -> tuple[list[int], Columns]:
+    """Steps of the clock: tick = floor((step * step_ns + base_ns) / tick_ns), plus corrections of some rows."""
+    shift = step_ns // 2 - middle_ns  # so that no time lies near the edge between two steps
+    shifted = [tick * tick_ns + shift for tick in ticks]
+    steps = [ns // step_ns for ns in shifted]
+    late = [ns % step_ns - shift for ns in shifted]
+    base_ns = _base(late, tick_ns)
+    columns: Columns = {"C": [step_ns, base_ns]}
+    if not (max(late) <= base_ns < min(late) + tick_ns):
+        wrong = [(base_ns - one) // tick_ns for one in late]
+        rows = [row for row, by in enumerate(wrong) if by]
+        if len(rows) * 10 > len(ticks):
+            return ticks, {}
+        columns["h"], columns["r"] = differences(rows), [-wrong[row] for row in rows]
+    return steps, columns
 
 
-def _is_pixel(value: float) -> bool:
-    return -COORDINATE_MAX_PX <= value <= COORDINATE_MAX_PX  # False for NaN
+def _base(late: Sequence[int], tick_ns: int) -> int:
+    """The base that is right for most rows: for one that is `late`, all from there to a tick later are."""
+    low, high = min(late), max(late)
+    if high - low >= tick_ns:
+        ordered = sorted(late)
+        first, most = 0, 0
+        for last, one in enumerate(ordered):
+            while ordered[first] <= one - tick_ns:
+                first += 1
+            if last - first >= most:
+                most, low, high = last - first + 1, ordered[first], one
+    return (low + high + tick_ns) // 2
 
 
-def _is_text(text: Any) -> bool:
+# --- moves --------------------------------------------------------------------------------------------------
+
+
+def _move_columns(columns: Columns, dt: list[int], xs: list[int], ys: list[int]) -> None:
+    dx, dy = differences(xs), differences(ys)
+    weight = _weight(dx, dy)
+    ex, ey = _errors(dx, weight), _errors(dy, weight)
+    x, y = _zigzag(ex), _zigzag(ey)
     try:
-        return isinstance(text, str) and len(text.encode()) <= TEXT_MAX_BYTES
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
+        t = bytes(dt)
+    except ValueError:
+        t = bytes([d if 0 <= d < ESCAPE else ESCAPE for d in dt])
+    columns |= {"x": x, "y": y, "t": t}
+    if wide := _wide(x, y, ex, ey):
+        columns["v"] = wide
+    if ESCAPE in t:
+        columns["u"] = [dt[found.start()] - ESCAPE for found in ESCAPES.finditer(t)]
+    if weight:
+        columns["w"] = weight
+
+
+def _errors(steps: list[int], weight: int) -> list[int]:
+    """What is left of the steps when each is predicted as weight / 4 of the step before."""
+    if weight == 0:
+        return steps
+    if weight == 4:
+        return differences(steps)
+    return [step - (before * weight >> 2) for step, before in zip(steps, chain((0,), steps))]  # noqa: B905
+
+
+def _zigzag(values: list[int]) -> bytes:
+    """Zigzag codes of -127 to 127; an escape for every other value."""
+    return bytes(map(_ZIGZAG.get, values, repeat(ESCAPE)))
+
+
+def _wide(x: bytes, y: bytes, ex: list[int], ey: list[int]) -> list[int]:
+    """The values at the escapes: by move, x before y; zigzag, less 255."""
+    if ESCAPE not in x and ESCAPE not in y:
+        return []
+    values = [ey[at >> 1] if at & 1 else ex[at >> 1] for at in escapes(x, y)]
+    return [(value << 1 if value >= 0 else ~(value << 1)) - ESCAPE for value in values]
+
+
+def escapes(x: bytes, y: bytes) -> list[int]:
+    """Twice the move's number for each escape in x, that plus one for each in y; rising."""
+    return sorted(
+        [2 * found.start() for found in ESCAPES.finditer(x)]
+        + [2 * found.start() + 1 for found in ESCAPES.finditer(y)]
+    )
+
+
+def _weight(dx: list[int], dy: list[int]) -> int:
+    """The weight that packs best on a stretch in the middle."""
+    start = max(0, (len(dx) - _TRIAL_MOVES) // 2)
+    dx, dy = dx[start : start + _TRIAL_MOVES], dy[start : start + _TRIAL_MOVES]
+    trial = zstandard.ZstdCompressor(level=1, write_checksum=False)
+
+    def cost(weight: int) -> int:
+        ex, ey = _errors(dx, weight), _errors(dy, weight)
+        x, y = _zigzag(ex), _zigzag(ey)
+        return len(trial.compress(b"".join((x, y, msgpack.packb(_wide(x, y, ex, ey))))))
+
+    return min(WEIGHTS, key=cost)
+
+
+# --- everything else ----------------------------------------------------------------------------------------
+
+
+def _rare_columns(columns: Columns, rows: Rows, rare_dt: list[int], quanta_per_px: int) -> None:
+    codes = bytes([CODE[type(event)] for event in rows.rare])
+    of_kind: list[list[Any]] = [[] for _ in range(len(CODE))]
+    for code, event in zip(codes, rows.rare, strict=True):
+        of_kind[code].append(event)
+    columns |= {"k": codes, "i": differences(rows.before), "j": rare_dt}
+    _places(columns, rows, codes, quanta_per_px)
+    # Press and release, and the two of a key, share their columns: in the order of rows.
+    _named(columns, "B", "b", [event.button for event in rows.rare if isinstance(event, (Press, Release))])
+    _named(columns, "E", "e", [event.key for event in rows.rare if isinstance(event, (KeyPress, KeyRelease))])
+    if scrolls := of_kind[SCROLL]:
+        columns["s"] = [plain_number(event.dy) for event in scrolls]
+        if any(event.dx for event in scrolls):
+            columns["d"] = [plain_number(event.dx) for event in scrolls]
+        if any(event.count != abs(event.dx) + abs(event.dy) for event in scrolls):
+            columns["c"] = [int(event.count) for event in scrolls]
+    if gaps := of_kind[GAP]:
+        columns["l"] = [int(event.duration_ns) for event in gaps]
+        _named(columns, "G", "g", [event.source for event in gaps])
+    if displays := of_kind[DISPLAY]:
+        columns["Y"] = [
+            plain_number(value)
+            for event in displays
+            for value in (
+                event.display, event.x, event.y, event.width, event.height, event.scale, event.rotation
+            )
+        ]  # fmt: skip
+    if layouts := of_kind[LAYOUT]:
+        columns["L"] = [event.name for event in layouts]
+    if focuses := of_kind[FOCUS]:
+        columns["A"] = [event.app for event in focuses]
+        if any(event.title is not None for event in focuses):
+            columns["T"] = [event.title for event in focuses]
+        if any(event.x is not None for event in focuses):
+            frames = [v for event in focuses for v in (event.x, event.y, event.width, event.height)]
+            columns["W"] = [None if v is None else int(v) for v in frames]
+
+
+def _places(columns: Columns, rows: Rows, codes: bytes, quanta_per_px: int) -> None:
+    """A press, release or scroll is where the last move was; what is elsewhere is listed."""
+    is_pointer = [code <= SCROLL for code in codes]
+    pointer: list[Any] = list(compress(rows.rare, is_pointer))
+    if not pointer:
+        return
+    after = itemgetter(0, 0, *compress(rows.before, is_pointer))  # two more, so that it is always a tuple
+    xs = [to_quanta(event.x, quanta_per_px) for event in pointer]
+    ys = [to_quanta(event.y, quanta_per_px) for event in pointer]
+    off = list(map(or_, map(ne, xs, after([0, *rows.x])[2:]), map(ne, ys, after([0, *rows.y])[2:])))
+    if True in off:
+        columns["a"] = differences(list(compress(range(len(off)), off)))
+        columns["p"], columns["q"] = (differences(list(compress(values, off))) for values in (xs, ys))
+
+
+def _named(columns: Columns, table: str, index: str, texts: list[str | None]) -> None:
+    """Distinct texts in order of appearance, and each one's place among them; without a choice only the table."""
+    if texts:
+        place = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        columns[table] = [None if text is None else to_word(text) for text in place]
+        if len(place) > 1:
+            columns[index] = [place[text] for text in texts]
+
+
+def _runs(runs: Sequence[Run]) -> list[Any]:
+    starts = differences([start for start, _ in runs])
+    return [part for start, (_, said) in zip(starts, runs, strict=True) for part in (start, said)]

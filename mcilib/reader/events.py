@@ -1,149 +1,145 @@
-"""Rows in order of time, from any number of batches, with only those in memory that overlap."""
+"""Batches and rows in order, from any number of files, with one batch in memory at a time."""
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
-from mcilib.errors import BatchFormatError
+from mcilib.errors import BatchFormatError, SealError
 from mcilib.events import Event
-from mcilib.format.batch import Batch, decode, read_header
+from mcilib.format.batch import Batch, Metadata, decode, read_header
 from mcilib.format.header import Header
-from mcilib.reader.files import Entry, check_root, load, scan
+from mcilib.reader.files import Entry, Report, check_root, load, scan
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event with the header of its batch and its place there (from 0)."""
+    """One event, the batch that it is in, and its place there (from 0)."""
 
     event: Event
-    header: Header
+    batch: Batch
     index: int
 
     @property
+    def header(self) -> Header:
+        return self.batch.header
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.batch.metadata
+
+    @property
     def wall_ns(self) -> int:
-        """When it happened, Unix time."""
-        return self.header.anchor.to_wall_ns(self.event.t_ns)
+        """When it happened, Unix time. A step of the wall clock shows in it; `event.t_ns` has none."""
+        return self.batch.metadata.anchor.to_wall_ns(self.event.t_ns)
 
 
 class Reader:
     """The batches at `path`: a file, a spool's folder or a receiver's store, at any depth.
 
-    All of them are checked when the first is asked for; what comes later is seen by a new `Reader`. The same
-    batch in two places is read once. A damaged or foreign file, and one of an unknown format version, is
-    passed to `on_damaged`, kept in `damaged`, and does not keep the rest from being read.
+    **Order** everywhere: device, sequence of the batch, row in the batch. The same batch in two places is
+    read once, from the first copy that is sound. All files are checked when the first batch is asked for; what
+    comes later is seen by a new `Reader`.
 
-    Order everywhere: device, then boot (by the wall time at which its first batch begins), then monotonic
-    time. Memory: an entry of some hundred bytes per batch, and the batches that overlap in time.
+    **What cannot be read** never ends an iteration. A damaged or foreign file, and one of an unknown format
+    version, is passed to `on_damaged` and kept in `damaged`. A batch that none of `identities` (age secret
+    keys, `AGE-SECRET-KEY-1...`) opens is kept in `sealed`. The rest is read.
 
-    Raises `StoreError` when there is nothing readable at `path`. For one thread at a time.
+    Memory: an entry of a few hundred bytes per batch, and one batch. Raises `StoreError` when there is nothing
+    readable at `path`. For one thread at a time.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
-        on_damaged: Callable[[Path, BatchFormatError], None] | None = None,
+        identities: Sequence[str] = (),
+        on_damaged: Report | None = None,
     ) -> None:
         self._root = Path(path)
+        self._identities = tuple(identities)
         self._on_damaged = on_damaged
         self._index: list[Entry] | None = None
-        self._lost: set[str] = set()  # batches that turned out to be damaged after the scan
+        self._copies: dict[str, list[Entry]] = {}  # by batch id: where else it lies
+        self._bad: set[Entry] = set()  # copies that turned out to be damaged after the index was made
+        self._lost: dict[str, str] = {}  # id of a batch of which no copy can be read -> "damaged" or "sealed"
         self.damaged: list[tuple[Path, BatchFormatError]] = []
-        """What could not be read, complete after a full pass. Offsets count from the start of the file."""
+        """What is no batch, complete after a full pass. Offsets count from the start of the file."""
+        self.sealed: list[tuple[Path, SealError]] = []
+        """What none of the identities opens, complete after a full pass."""
         check_root(self._root)
 
     def headers(self) -> Iterator[Header]:
-        """The header of each batch, in order; payloads are not looked into."""
-        for entry in self._entries():
-            try:
-                yield read_header(load(entry))
-            except BatchFormatError as error:
-                self._lose(entry, error)
+        """The header of each batch, in order, of sealed ones too; payloads are not looked into."""
+        for entry in self.index():
+            if self._lost.get(entry.batch_id) != "damaged":
+                header = self._open(entry, lambda data, _: read_header(data))
+                if header is not None:
+                    yield header
 
     def batches(self) -> Iterator[Batch]:
-        """Each batch, in order of where it begins; one in memory at a time."""
-        for entry in self._entries():
-            if (batch := self._decode(entry)) is not None:
-                yield batch
+        """Each batch that can be read, in order; one in memory at a time."""
+        return (batch for _, batch in self._opened(decode) if batch is not None)
 
     def rows(self) -> Iterator[Row]:
-        """All rows in order of time; those of the same tick by the batch's sequence and place in it."""
-        for _, entries in groupby(self._entries(), key=attrgetter("device", "boot")):
-            yield from self._merge(entries)
+        """All rows in order."""
+        for batch in self.batches():
+            for index, event in enumerate(batch.events):
+                yield Row(event, batch, index)
 
     def events(self) -> Iterator[Event]:
         """The events of `rows`. Their times compare within one boot of one device only."""
-        return (row.event for row in self.rows())
+        for batch in self.batches():
+            yield from batch.events
 
     def batch_ids(self) -> list[str]:
         """Of all batches that can be read, as far as is known, in order."""
-        return [entry.batch_id for entry in self._entries()]
+        return [entry.batch_id for entry in self.index() if entry.batch_id not in self._lost]
 
-    def _entries(self) -> list[Entry]:
+    def index(self) -> list[Entry]:
+        """Where each batch lies, in order, whether or not it can be opened."""
         if self._index is None:
-            self._index = _in_order(scan(self._root, self._report))
-        return [entry for entry in self._index if entry.batch_id not in self._lost]
+            first: dict[str, Entry] = {}
+            for entry in scan(self._root, self._report):
+                one = first.setdefault(entry.batch_id, entry)
+                if one is not entry and (one.device, one.sequence) == (entry.device, entry.sequence):
+                    self._copies.setdefault(entry.batch_id, []).append(entry)
+            self._index = sorted(first.values(), key=attrgetter("device", "sequence", "batch_id"))
+        return self._index
 
-    def _merge(self, entries: Iterator[Entry]) -> Iterator[Row]:
-        """A row leaves as soon as no batch that is still to come can begin before it."""
-        # The place among the entries settles all ties, so that streams themselves are never compared.
-        heap: list[tuple[int, int, int, int, Row, Iterator[Row]]] = []
+    def _opened(self, how: Callable[[bytes, Sequence[str]], T]) -> Iterator[tuple[Entry, T | None]]:
+        """Each entry of the index with what `how` (frame, identities) makes of it; None: it cannot be read."""
+        for entry in self.index():
+            yield entry, None if entry.batch_id in self._lost else self._open(entry, how)
 
-        def push(sequence: int, place: int, stream: Iterator[Row]) -> None:
-            if (row := next(stream, None)) is not None:
-                heapq.heappush(heap, (row.event.t_ns, sequence, place, row.index, row, stream))
+    def _why_lost(self, entry: Entry) -> str:
+        """`damaged` or `sealed`, for one that could not be read."""
+        return self._lost[entry.batch_id]
 
-        for place, entry in enumerate(entries):
-            while heap and heap[0][0] < entry.first_ns:
-                _, sequence, earlier, _, row, stream = heapq.heappop(heap)
-                yield row
-                push(sequence, earlier, stream)
-            if (batch := self._decode(entry)) is not None:
-                push(entry.sequence, place, _by_time(batch))
-        while heap:
-            _, sequence, earlier, _, row, stream = heapq.heappop(heap)
-            yield row
-            push(sequence, earlier, stream)
-
-    def _decode(self, entry: Entry) -> Batch | None:
-        try:
-            return decode(load(entry))
-        except BatchFormatError as error:
-            self._lose(entry, error)
-            return None
-
-    def _lose(self, entry: Entry, error: BatchFormatError) -> None:
-        if entry.batch_id not in self._lost:
-            self._lost.add(entry.batch_id)
-            self._report(entry.path, BatchFormatError(error.reason, entry.at + error.offset))
+    def _open(self, entry: Entry, how: Callable[[bytes, Sequence[str]], T]) -> T | None:
+        """From the first of its copies that can be read."""
+        sealed: list[tuple[Path, SealError]] = []
+        for copy in (entry, *self._copies.get(entry.batch_id, ())):
+            if copy in self._bad:
+                continue
+            try:
+                return how(load(copy), self._identities)
+            except BatchFormatError as error:
+                self._bad.add(copy)
+                self._report(copy.path, BatchFormatError(error.reason, copy.at + error.offset))
+            except SealError as error:
+                sealed.append((copy.path, error))
+        self._lost[entry.batch_id] = "sealed" if sealed else "damaged"
+        self.sealed += sealed
+        return None
 
     def _report(self, path: Path, error: BatchFormatError) -> None:
         self.damaged.append((path, error))
         if self._on_damaged is not None:
             self._on_damaged(path, error)
-
-
-def _in_order(entries: Iterator[Entry]) -> list[Entry]:
-    by_boot: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        by_boot.setdefault((entry.device, entry.boot), []).append(entry)
-    for group in by_boot.values():
-        group.sort(key=attrgetter("first_ns", "sequence"))
-
-    def place(key: tuple[str, str]) -> tuple[str, int, str]:
-        device, boot = key
-        return device, by_boot[key][0].first_wall_ns, boot
-
-    return [entry for key in sorted(by_boot, key=place) for entry in by_boot[key]]
-
-
-def _by_time(batch: Batch) -> Iterator[Row]:
-    rows = [Row(event, batch.header, index) for index, event in enumerate(batch.events)]
-    rows.sort(key=lambda row: row.event.t_ns)  # stable; foreign writers may interleave
-    return iter(rows)

@@ -1,4 +1,4 @@
-"""The batches in a file or folder: found, checked by their headers, and kept as small entries."""
+"""The batches in a file or folder: found, checked by their frames, and kept as small entries."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from mcilib.errors import BatchFormatError, StoreError
 from mcilib.format.batch import read_header
 from mcilib.format.frame import PREFIX_BYTES, frame_size
-from mcilib.format.header import Header
+
+Report: TypeAlias = Callable[[Path, BatchFormatError], None]
 
 _SKIPPED = frozenset({"tmp", "bad"})
 """Folders of a spool that hold nothing whole."""
@@ -21,16 +23,20 @@ _SKIPPED = frozenset({"tmp", "bad"})
 class Entry:
     """Where one batch lies and what it takes to put it in order. A few hundred bytes each."""
 
-    path: Path
+    file: str
     at: int
     """Where in the file the frame begins."""
+    size: int
+    """Of the frame, in bytes."""
     batch_id: str
     device: str
-    boot: str
-    first_ns: int
-    first_wall_ns: int
+    participant: str
     sequence: int
-    rows: int
+    sealed: bool
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file)
 
 
 def check_root(root: Path) -> None:
@@ -55,25 +61,36 @@ def check_root(root: Path) -> None:
         ) from None
 
 
-def scan(root: Path, report: Callable[[Path, BatchFormatError], None]) -> Iterator[Entry]:
-    """An entry for each sound batch at `root`, in order of path; the first of those with the same id."""
-    seen: set[str] = set()
+def scan(root: Path, report: Report) -> Iterator[Entry]:
+    """An entry for each sound frame at `root`, in order of path, copies too.
+
+    Headers and checksums are looked at, payloads are not.
+    """
+    same: dict[str, str] = {}  # one string for each device and participant, however many batches
     for path in _files(root, report):
-        for at, frame in _frames(path, report):
+        file = str(path)
+        for at, frame in frames(path, report):
             try:
                 header = read_header(frame)
             except BatchFormatError as error:
                 report(path, BatchFormatError(error.reason, at + error.offset))
                 continue
-            if header.batch_id not in seen:
-                seen.add(header.batch_id)
-                yield _entry(path, at, header)
+            yield Entry(
+                file=file,
+                at=at,
+                size=len(frame),
+                batch_id=header.batch_id,
+                device=same.setdefault(header.device, header.device),
+                participant=same.setdefault(header.participant, header.participant),
+                sequence=header.sequence,
+                sealed=header.sealed,
+            )
 
 
 def load(entry: Entry) -> bytes:
     """The frame of an entry. Raises `BatchFormatError` when it is no longer there."""
     try:
-        with entry.path.open("rb") as file:
+        with open(entry.file, "rb") as file:
             file.seek(entry.at)
             prefix = file.read(PREFIX_BYTES)
             return prefix + file.read(frame_size(prefix) - PREFIX_BYTES)
@@ -81,39 +98,11 @@ def load(entry: Entry) -> bytes:
         raise BatchFormatError(f"it can no longer be read ({error.strerror})") from None
 
 
-def _entry(path: Path, at: int, header: Header) -> Entry:
-    return Entry(
-        path=path,
-        at=at,
-        batch_id=header.batch_id,
-        device=header.device,
-        boot=header.boot,
-        first_ns=header.first_ns,
-        first_wall_ns=header.anchor.to_wall_ns(header.first_ns),
-        sequence=header.sequence,
-        rows=header.rows,
-    )
+def frames(path: Path, report: Report) -> Iterator[tuple[int, bytes]]:
+    """The frames of one file, unchecked but for their lengths, and where each begins; one in memory at a time.
 
-
-def _files(root: Path, report: Callable[[Path, BatchFormatError], None]) -> Iterator[Path]:
-    """`root` itself, or all `*.mcib` below it but for hidden ones and the spool's own `tmp` and `bad`."""
-    if not root.is_dir():
-        yield root
-        return
-
-    def unreadable(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # one that has just gone is no damage
-            report(Path(error.filename), BatchFormatError(f"the folder cannot be read ({error.strerror})"))
-
-    for folder, folders, names in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(f for f in folders if f not in _SKIPPED and not f.startswith("."))
-        for name in sorted(names):
-            if name.endswith(".mcib") and not name.startswith("."):
-                yield Path(folder, name)
-
-
-def _frames(path: Path, report: Callable[[Path, BatchFormatError], None]) -> Iterator[tuple[int, bytes]]:
-    """The frames of one file and where each begins, one in memory at a time."""
+    What cannot even be cut into frames is reported, and the rest of that file is not looked at.
+    """
     at = 0
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
@@ -130,3 +119,20 @@ def _frames(path: Path, report: Callable[[Path, BatchFormatError], None]) -> Ite
         report(path, BatchFormatError(f"it cannot be read ({error.strerror})", at))
     except BatchFormatError as error:
         report(path, error)
+
+
+def _files(root: Path, report: Report) -> Iterator[Path]:
+    """`root` itself, or all `*.mcib` below it but for hidden ones and the spool's own `tmp` and `bad`."""
+    if not root.is_dir():
+        yield root
+        return
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # one that has just gone is no damage
+            report(Path(error.filename), BatchFormatError(f"the folder cannot be read ({error.strerror})"))
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        folders[:] = sorted(f for f in folders if f not in _SKIPPED and not f.startswith("."))
+        for name in sorted(names):
+            if name.endswith(".mcib") and not name.startswith("."):
+                yield Path(folder, name)

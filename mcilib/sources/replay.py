@@ -21,6 +21,9 @@ _HELP = "A trace is a CSV file (or .csv.gz) with the columns t_ns,kind,x,y,butto
 _SCROLLS = {"scroll_up": (0, 1), "scroll_down": (0, -1), "scroll_left": (-1, 0), "scroll_right": (1, 0)}
 _TIME_CAP_NS = 2**62
 _HELD = ("ctrl", "alt", "shift", "cmd", "alt_gr")
+_HELD_MAX_NS = 2_000_000_000
+"""A modifier whose release is not in the trace by then was let go unseen: real recordings miss some, and every letter
+that follows would be named as a shortcut."""
 
 
 class ReplaySource:
@@ -154,14 +157,17 @@ class _KeyRows:
 
     def __init__(self, detail: KeyDetail) -> None:
         self._detail = detail
-        self._held: set[str] = set()
+        self._held: dict[str, int] = {}  # since when
         self._down: dict[str, str | None] = {}
 
     def event(self, row: list[str]) -> Callable[[int], Event]:
         down = {"press": True, "release": False}[row[1]]
-        key = row[2]
-        if key in _HELD:
-            (self._held.add if down else self._held.discard)(key)
+        now_ns, key = int(row[0]), row[2]
+        self._held = {held: since for held, since in self._held.items() if now_ns - since <= _HELD_MAX_NS}
+        if key in _HELD and down:
+            self._held[key] = now_ns
+        elif key in _HELD:
+            self._held.pop(key, None)
         if not down:
             label = self._down.pop(key, None) or self._label(key)
             return lambda t_ns: KeyRelease(t_ns, label)

@@ -9,7 +9,7 @@ from mcilib.clock import ClockAnchor
 from mcilib.consent import Grant
 from mcilib.errors import SpoolError
 from mcilib.events import Event, Move
-from mcilib.format.batch import OpenBatch
+from mcilib.format.open_batch import OpenBatch
 from mcilib.protocols import EventSink, Fate, Outcome, Receipt, ReceiptStatus, Reply, SealedBatch
 from mcilib.statistics import Health
 
@@ -20,13 +20,16 @@ class ManualClock:
     def __init__(
         self, monotonic_ns: int = 1_000_000_000_000, wall_ns: int = 1_750_000_000_000_000_000
     ) -> None:
-        self._monotonic_ns, self._wall_ns = monotonic_ns, wall_ns
+        self._monotonic_ns, self._wall_ns, self._suspended_ns = monotonic_ns, wall_ns, 0
 
     def monotonic_ns(self) -> int:
         return self._monotonic_ns
 
     def wall_ns(self) -> int:
         return self._wall_ns
+
+    def suspended_ns(self) -> int:
+        return self._suspended_ns
 
     def advance(self, seconds: float) -> None:
         """Time passes: both clocks move."""
@@ -36,6 +39,11 @@ class ManualClock:
     def step_wall(self, seconds: float) -> None:
         """Somebody sets the clock: only wall time moves."""
         self._wall_ns += int(seconds * 1e9)
+
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps: wall time goes on, monotonic time stands still."""
+        self._wall_ns += int(seconds * 1e9)
+        self._suspended_ns += int(seconds * 1e9)
 
 
 class ListSink:
@@ -157,14 +165,18 @@ def example_grant(*scopes: str, **fields: object) -> Grant:
 
 
 def example_batch(
-    sequence: int = 1, *, events: Sequence[Event] = (), grant: Grant | None = None
+    sequence: int = 1,
+    *,
+    events: Sequence[Event] = (),
+    grant: Grant | None = None,
+    recipients: Sequence[str] = (),
 ) -> SealedBatch:
-    """A real sealed batch with `events` (by default one move)."""
+    """A real batch with `events` (by default one move), sealed to `recipients` (age public keys) if there are any."""
     anchor = ClockAnchor(1_000_000_000, 1_750_000_000_000_000_000)
     batch = OpenBatch(anchor, max(1, len(events)))
     for event in events or (Move(anchor.monotonic_ns, 1, 2),):
         batch.add(event)
     grant = grant or example_grant()
     return batch.seal(
-        sequence=sequence, grant=grant, boot="0" * 16, sources={"pointer": "trace"}, coverage={}
+        sequence=sequence, grant=grant, boot="0" * 16, clocks={"pointer": "trace"}, recipients=recipients
     )

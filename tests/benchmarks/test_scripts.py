@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("run", "end_to_end", "agent_cost", "bytes_per_event", "record_bursts")
+SCRIPTS = ("run", "end_to_end", "agent_cost", "wire_size", "record_bursts")
 KINDS = {"move", "press", "release", "scroll", "key_press", "key_release"}
 
 
@@ -110,31 +110,147 @@ def test_agent_cost_has_both_subjects_and_their_ratios() -> None:
     assert result["memory_parts"][0]["part"] == "Python itself"
 
 
-def test_bytes_per_event_of_the_synthetic_traces_and_of_a_file(tmp_path: Path) -> None:
-    made = figures("bytes_per_event")["traces"]
-    assert len(made) == 4
-    trace = tmp_path / "mine.csv"
-    rows = [f"{n * 8_000_000},move,{100 + n % 700},{n % 500}," for n in range(20_000)]
-    trace.write_text("\n".join(["t_ns,kind,x,y,button", *rows]))
-    (mine,) = figures("bytes_per_event", trace)["traces"].items()
-    assert mine[0] == "mine"
-    assert (mine[1]["events"], mine[1]["batches"]) == (20_000, 4), "at most 5,000 rows each"
-    for result in (*made.values(), mine[1]):
-        assert 0 < result["mcilib"] < result["json_gzip"] < result["json_lines"]
+OURS = {f"mcilib-{what}{level}" for what in ("", "frame-", "events-") for level in ("3", "19", "default")} | {
+    "mcilib-field-60s",
+    "mcilib-field-300s",
+}
+RIVALS = {
+    "json-lines", "json-gzip", "msgpack-zstd-3", "msgpack-zstd-19", "differences-zstd-3", "differences-zstd-19",
+    "parquet-zstd", "parquet-zstd-whole", "arrow-ipc-zstd",
+}  # fmt: skip
+MAY_BE_MISSING = {"msgspec-zstd", "zpaq", "zpaq-net"}
+POINTER, KEYBOARD = "t_ns,kind,x,y,button", "t_ns,kind,key"
 
 
-@pytest.mark.parametrize("lines", [["no,trace"], ["t_ns,kind,x,y,button", "1,move,a,b,"]])
-def test_a_file_that_is_no_trace_is_refused(lines: list[str], tmp_path: Path) -> None:
-    trace = tmp_path / "mine.csv"
-    trace.write_text("\n".join(lines))
-    done = script("bytes_per_event", trace)
-    assert done.returncode != 0
-    assert "mine.csv" in done.stderr
+def trace_file(path: Path, head: str, rows: list[str]) -> Path:
+    path.write_text("\n".join([head, *rows]))
+    return path
+
+
+def wire_sizes(*args: str | Path) -> dict[str, dict[str, Any]]:
+    """By trace."""
+    done = script("wire_size", "--quick", "--json", *args)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return {result["trace"]: result for result in json.loads(done.stdout)}
+
+
+def test_wire_size_of_the_synthetic_traces() -> None:
+    made, again = wire_sizes(), wire_sizes()
+    assert [result["source"] for result in made.values()] == ["pointer", "pointer", "pointer", "keyboard"]
+    for name, result in made.items():
+        size = result["bytes_per_event"]
+        assert OURS | RIVALS <= set(size) <= OURS | RIVALS | MAY_BE_MISSING
+        assert 0 < size["mcilib-19"] <= size["mcilib-default"] <= size["mcilib-3"]
+        assert size["mcilib-default"] < size["mcilib-frame-default"] < size["mcilib-field-60s"]
+        assert size["mcilib-default"] < size["parquet-zstd"] < size["json-gzip"] < size["json-lines"]
+        assert size["mcilib-19"] == again[name]["bytes_per_event"]["mcilib-19"], "the same everywhere"
+        cpu = result["cpu_us_per_event"]
+        assert set(cpu) >= {"mcilib-add", "mcilib-decode-columns", "arrow-ipc-zstd-encode"}
+        assert all(0 < us < 1000 for us in cpu.values())
+        assert cpu["mcilib-encode-19"] > cpu["mcilib-encode-3"]
+
+
+def test_wire_size_is_of_all_events_in_batches_as_the_recorder_closes_them(tmp_path: Path) -> None:
+    """Two minutes of moves of which each third repeats the pixel, then 13 with a press every 40 s."""
+    moves = [f"{n * 10_000_000},move,{2 * (n // 3) + min(n % 3, 1)},7," for n in range(12_000)]
+    calm = [f"{(120 + n * 40) * 1_000_000_000},press,7999,7,left" for n in range(20)]
+    (mine,) = wire_sizes(trace_file(tmp_path / "mine.csv", POINTER, moves + calm)).values()
+    assert (mine["trace"], mine["source"], mine["quanta_per_px"]) == ("mine", "pointer", 1)
+    assert (mine["events"], mine["rows"]) == (12_020, 8_020)
+    assert mine["batches"] == {"2000 rows": 5, "60 s": 12, "300 s": 4}
+    assert mine["bytes_per_event"]["mcilib-events-19"] > mine["bytes_per_event"]["mcilib-19"], "7 batches"
+
+
+def test_wire_size_in_the_field_is_sealed_to_two(tmp_path: Path) -> None:
+    """Both are one batch: what they differ in is age's header and tags (98 bytes a key, and 102) and the key ids."""
+    rows = [f"{n * 100_000_000},{('press', 'release')[n % 2]},{'abcdefg'[n // 2 % 7]}" for n in range(400)]
+    (mine,) = wire_sizes(trace_file(tmp_path / "mine.csv", KEYBOARD, rows)).values()
+    assert (mine["source"], mine["events"], mine["rows"]) == ("keyboard", 400, 400)
+    assert mine["batches"] == {"2000 rows": 1, "60 s": 1, "300 s": 1}
+    size = mine["bytes_per_event"]
+    assert 298 <= round(400 * (size["mcilib-field-60s"] - size["mcilib-frame-default"])) < 800
+
+
+def test_wire_size_of_fractions_of_a_pixel_is_a_trace_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import wire_size
+
+    rows = [f"{n * 8_000_000},move,{100 + n * n % 97 / 8},{n % 50}.0," for n in range(600)]
+    file = trace_file(tmp_path / "mine.csv", POINTER, rows)
+    whole, fine = wire_sizes(file).values()
+    assert (whole["trace"], fine["trace"]) == ("mine", "mine@1/256px")
+    assert whole["events"] == fine["events"] == 600
+    for codec in ("mcilib-19", "json-lines"):
+        assert fine["bytes_per_event"][codec] > whole["bytes_per_event"][codec]
+    table = script("wire_size", "--quick", file).stdout
+    assert table.count("geometric mean, pointer") >= 3
+    mean = next(line for line in table.splitlines() if "geometric mean" in line)
+    assert f" {wire_size.shown(whole['bytes_per_event']['mcilib-19'])} " in mean, "of the first view only"
+
+
+def test_a_growing_scroll_is_not_cut_by_the_age_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import wire_size
+
+    from mcilib.events import Event, Press, Scroll
+
+    ms = 1_000_000
+    events: list[Event] = [
+        Press(0, 0, 0, "left"),
+        *(Scroll(t * ms, 0, 0, 0, 1) for t in (59_990, 60_010, 60_200)),
+    ]
+    batches = list(wire_size.batches(wire_size.Trace("mine", events), 2_000, 60))
+    assert [list(one.events) for one in batches] == [events[:3], events[3:]]
+
+
+def test_one_lost_release_makes_no_shortcuts_of_a_recorded_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import traces
+
+    keys = ("ctrl", "a", "5", "+", "symbol_2e", "space", "backspace", "left", "f5")
+    file = trace_file(tmp_path / "mine.csv", KEYBOARD, [f"{n},press,{key}" for n, key in enumerate(keys)])
+    assert [event.key for event in traces.read(file)] == [
+        "modifier", "letter", "digit", "punctuation", "punctuation", "space", "editing", "navigation", "function",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["no,trace"], "no header of a trace"),
+        ([POINTER], "no rows"),
+        ([POINTER, "1,move,a,b,"], "line 2"),
+        ([POINTER, "1,move,5,5,", "2,scroll_up,nan.,5,"], "line 3"),
+        ([POINTER, "1,move,5,5,", "2,press,9999999999,5,left"], "cannot hold"),
+        ([KEYBOARD, "1,press,a", "2,down,a"], "line 3"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_refused(lines: list[str], words: str, tmp_path: Path) -> None:
+    done = script("wire_size", trace_file(tmp_path / "mine.csv", lines[0], lines[1:]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("wire_size.py: ")
+    assert "mine" in done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_traces_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    files = [
+        trace_file(folder / "mine.csv", POINTER, ["1,move,5,5,"]) for folder in (tmp_path, tmp_path / "other")
+    ]
+    done = script("wire_size", *files)
+    assert done.returncode == 1
+    assert "same name" in done.stderr
 
 
 def test_the_plot_needs_matplotlib_and_says_so_where_it_is_missing(tmp_path: Path) -> None:
     figures_file, picture = tmp_path / "figures.json", tmp_path / "out.svg"
-    figures_file.write_text(json.dumps(figures("bytes_per_event")))
+    figures_file.write_text(json.dumps(list(wire_sizes().values())))
     done = script("plot", figures_file, "-o", picture)
     if find_spec("matplotlib") is None:
         assert (done.returncode, done.stderr) == (2, "plot.py needs matplotlib: pip install matplotlib\n")

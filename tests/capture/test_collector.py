@@ -200,7 +200,9 @@ def test_two_collectors_do_not_know_each_other(tmp_path):
 
 def test_numbers_that_cannot_be_are_refused_before_anything_happens(tmp_path):
     for option, value in (
-        ("batch_max_events", 0), ("batch_max_events", 10**9), ("batch_max_age_s", float("nan")),
+        ("batch_max_events", 0), ("batch_max_events", 10**9), ("batch_max_events", 2.5), ("batch_max_bytes", 0),
+        ("batch_max_bytes", 2**22), ("quanta_per_px", 0), ("quanta_per_px", 257), ("quanta_per_px", 1.5),
+        ("recipients", "age1..."), ("batch_max_age_s", float("nan")),
         ("batch_max_age_s", float("inf")), ("zstd_level", 100), ("zstd_level", 0), ("upload_interval_s", -1),
         ("upload_interval_s", float("nan")), ("max_request_bytes", 0), ("spool_max_files", 0), ("spool_max_bytes", 0),
     ):  # fmt: skip
@@ -409,6 +411,21 @@ def test_batch_max_events(tmp_path):
     with collector(tmp_path, source, batch_max_events=3):
         source.feed(*(Move(time.monotonic_ns(), n, n) for n in range(7)))
     assert len(list(Reader(tmp_path / "state" / "spool").headers())) == 3
+
+
+def test_batch_max_bytes(tmp_path):
+    source = FakeSource()
+    with collector(tmp_path, source, batch_max_bytes=48):
+        source.feed(*(Move(time.monotonic_ns(), n, n) for n in range(7)))
+    assert len(list(Reader(tmp_path / "state" / "spool").headers())) == 3
+
+
+@pytest.mark.parametrize(("quanta", "x"), [(1, 12), (4, 12.5), (256, 12.3984375)])
+def test_quanta_per_px(tmp_path, quanta, x):
+    source = FakeSource()
+    with collector(tmp_path, source, quanta_per_px=quanta):
+        source.feed(Move(time.monotonic_ns(), 12.4, 1))
+    assert [event.x for event in events(tmp_path)] == [x]
 
 
 def test_batch_max_age(tmp_path):

@@ -65,7 +65,7 @@ def test_the_reference_has_every_flag_of_each_command(name: str) -> None:
 
 def test_the_reference_has_every_exit_code() -> None:
     codes = re.findall(r"^  (\d+)  ", EXIT_CODES, re.MULTILINE)
-    assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "130", "141"]
+    assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "130", "141"]
     assert all(f"| {code} |" in REFERENCE for code in codes)
 
 
@@ -128,6 +128,7 @@ def test_nothing_heavy_is_loaded(args: list[str], allowed: set[str], here: Path)
         "tenacity",
         "msgpack",
         "zstandard",
+        "pyrage",
         "shtab",
     }
     done = subprocess.run(
@@ -174,6 +175,7 @@ def test_as_a_module(here: Path) -> None:
         (["receive", "store", "--port", "x"], "--port must be a whole number from 0 to 65535, not 'x'"),
         (["receive", "store", "--port", "65536"], "--port must be a whole number"),
         (["export", "store", "--format", "csv"], "'csv'"),
+        (["keygen"], "the following arguments are required: -o/--output"),
         (["completion", "fish"], "'fish'"),
         (["run"], "--endpoint is missing"),
         (["run", "--drain", "--for", "3s", "--endpoint", "x"], "so --for has no meaning"),

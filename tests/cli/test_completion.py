@@ -53,6 +53,10 @@ def test_completion_in_a_real_bash(mcilib: Run, here: Path) -> None:
     script = mcilib("completion", "bash").stdout
     assert complete(script, ["mcilib", "exp"]) == ["export"]
     assert complete(script, ["mcilib", "run", "--dr"]) == ["--drain"]
-    assert complete(script, ["mcilib", "export", "--format", ""]) == ["jsonl", "parquet"]
+    assert complete(script, ["mcilib", "export", "--format", ""]) == ["jsonl", "parquet", "trajectory"]
     assert complete(script, ["mcilib", "run", "--key-detail", "t"]) == ["timing"]
     assert complete(script, ["mcilib", "status", "--state", "afo"]) == ["afolder"]
+    (here / "afile.key").touch()
+    assert complete(script, ["mcilib", "run", "--rec"]) == ["--recipients"]
+    for words in (["run", "--recipients"], ["export", "--identity"], ["keygen", "-o"]):
+        assert "afile.key" in complete(script, ["mcilib", *words, "afi"])

@@ -20,6 +20,7 @@ from commands import Run, record
 from mcilib.cli import _checks
 from mcilib.cli._checks import Finding
 from mcilib.config import Settings
+from mcilib.format.seal import generate, key_id
 from mcilib.protocols import Outcome
 from mcilib.testing.fakes import example_grant
 from mcilib.testing.xvfb import VirtualDisplay
@@ -114,7 +115,7 @@ def test_the_packages_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = {**dict.fromkeys(project["dependencies"], "")}
-    wanted |= {requirement: extra for extra in ("receiver", "arrow") for requirement in extras[extra]}
+    wanted |= {requirement: extra for extra in ("receiver", "arrow", "seal") for requirement in extras[extra]}
     parsed = {}
     for requirement, extra in wanted.items():
         name, least = re.match(r"([\w-]+)>=([\d.]+)", requirement).groups()
@@ -143,6 +144,22 @@ def test_a_missing_extra_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     found = next(iter(_checks.check_packages()))
     assert found.state == "ok"
     assert "parquet" in found.what
+
+
+def test_recipients_are_checked_where_they_are_configured(here: Path, mcilib: Run) -> None:
+    (_, first), (_, second) = generate(), generate()
+    assert "seal" not in diagnose(mcilib)[1]
+    (here / "keys.txt").write_text(f"{first}\n{second}\n")
+    (here / "agent.toml").write_text('[seal]\nrecipients_file = "keys.txt"\n')
+    for how in (["--recipients", "keys.txt"], ["--config", "agent.toml"]):
+        row = diagnose(mcilib, *how)[1]["seal"]
+        assert (row["state"], row["what"]) == ("ok", f"keys.txt: 2 keys, {key_id(first)} {key_id(second)}")
+    (here / "keys.txt").write_text("# nobody\n")
+    code, found = diagnose(mcilib, "--recipients", "keys.txt")
+    assert (code, found["seal"]["state"]) == (1, "failed")
+    assert (
+        found["seal"]["what"] == "The recipients file keys.txt cannot be used. There are no keys to seal to"
+    )
 
 
 def test_state_grant_and_spool(here: Path) -> None:

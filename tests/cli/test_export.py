@@ -59,7 +59,13 @@ def test_jsonl_into_a_file(store: Path, mcilib: Run, here: Path) -> None:
     assert done.returncode == 0
     assert (here / "out.jsonl").read_text() == mcilib("export", store).stdout
     summary = json.loads(done.stdout)
-    assert summary == {"rows": 9, "counts": {"move": 6, "key_press": 3}, "batches": 3, "damaged": []}
+    assert summary == {
+        "rows": 9,
+        "counts": {"move": 6, "key_press": 3},
+        "batches": 3,
+        "damaged": [],
+        "sealed": [],
+    }
 
 
 def test_the_summary_as_json_without_a_file_is_on_stderr(store: Path, mcilib: Run) -> None:
@@ -75,6 +81,17 @@ def test_parquet(store: Path, mcilib: Run, here: Path) -> None:
         mcilib("export", store).stdout
     )
     refused(mcilib("export", store, "--format", "parquet"), 2, "Name a file with -o")
+
+
+def test_trajectory(store: Path, mcilib: Run, here: Path) -> None:
+    done = mcilib("export", store, "--format", "trajectory")
+    assert done.returncode == 0
+    kinds = [action["kind"] for action in lines(done.stdout)]
+    assert kinds[0] == "break"
+    assert {"motion", "key_run"} <= set(kinds)
+    assert done.stderr.startswith(f"Exported {len(kinds)} actions from 3 batches (")
+    assert mcilib("export", store, "--format", "trajectory", "-o", "out.jsonl").returncode == 0
+    assert (here / "out.jsonl").read_text() == done.stdout
 
 
 def test_counts_are_events_of_the_system(granted: Path, mcilib: Run) -> None:

@@ -14,7 +14,8 @@ from mcilib.config import OPTIONS
 from mcilib.delivery import http
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
-from mcilib.errors import SourceError
+from mcilib.errors import SealError, SourceError
+from mcilib.format.seal import generate
 from mcilib.privacy import KeyDetail
 from mcilib.testing.fakes import example_grant
 
@@ -44,7 +45,9 @@ class Spy:
 COLLECTOR: dict[str, tuple[str, str | None, str, Any]] = {
     "agent.state": ('"st"', "{here}/st", "state_dir", "st"),
     "batch.max_events": ("17", None, "batch_max_events", 17),
+    "batch.max_bytes": ("65536", None, "batch_max_bytes", 65_536),
     "batch.max_age_s": ("90", "90s", "batch_max_age_s", 90.0),
+    "batch.quanta_per_px": ("256", None, "quanta_per_px", 256),
     "batch.zstd_level": ("9", None, "zstd_level", 9),
     "spool.max_bytes": ("2000000", None, "spool_max_bytes", 2_000_000),
     "spool.max_files": ("3", None, "spool_max_files", 3),
@@ -88,8 +91,9 @@ def folders(granted: Path, here: Path) -> Path:
 
 
 def test_the_tables_are_complete() -> None:
-    ours = {name for name in OPTIONS if name.partition(".")[0] in ("agent", "batch", "spool", "upload")}
-    assert ours == {*COLLECTOR, *TRANSPORT, "agent.sources", "agent.key_detail"}
+    sections = ("agent", "batch", "seal", "spool", "upload")
+    ours = {name for name in OPTIONS if name.partition(".")[0] in sections}
+    assert ours == {*COLLECTOR, *TRANSPORT, "agent.sources", "agent.key_detail", "seal.recipients_file"}
 
 
 @pytest.mark.parametrize(("name", "how"), cases(COLLECTOR))
@@ -150,6 +154,31 @@ def test_sources_and_key_detail(how: str, folders: Path, monkeypatch: pytest.Mon
     assert main(args) == Reached.exit_code
     (source,) = spy.calls[0][1]["sources"]
     assert (source.name, source.detail) == ("keyboard", KeyDetail.TIMING)
+
+
+@pytest.mark.parametrize("how", ["file", "flag", "not at all"])
+def test_recipients_are_read_again_each_time(
+    how: str, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    (_, first), (_, second) = generate(), generate()
+    (folders / "keys.txt").write_text(f"{first}\n")
+    row = ('"keys.txt"', "{here}/keys.txt", "", None)
+    args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
+    if how != "not at all":
+        args = command("seal.recipients_file", row, how, folders)
+    assert main(args) == Reached.exit_code
+    recipients = spy.calls[0][1]["recipients"]
+    if how == "not at all":
+        assert recipients == ()
+        return
+    assert recipients() == (first,)
+    (folders / "keys.txt").write_text(f"{first}\n{second}\n")
+    assert recipients() == (first, second)
+    (folders / "keys.txt").unlink()
+    with pytest.raises(SealError, match=r"keys.txt cannot be read \(No such file or directory\)"):
+        recipients()
 
 
 def test_key_detail_none_leaves_the_keyboard_out(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

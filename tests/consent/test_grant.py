@@ -189,14 +189,39 @@ def test_the_gate_holds_to_scopes_and_time():
     end = gate.grant.expires_ns or 0
     assert gate.admits("move", end - 1)
     assert gate.admits("gap", end - 1)
+    assert gate.admits("display", end - 1)
     assert not gate.admits("key_press", end - 1)
+    assert not gate.admits("layout", end - 1)
     assert not gate.admits("move", end)
     assert gate.closed(end - 1) is None
     assert "expired" in (gate.closed(end) or "")
     assert Gate(example_grant()).closed(2**62) is None
+    assert Gate(example_grant("keys")).admits("layout", 0)
+    assert not Gate(example_grant("keys")).admits("display", 0)
+
+
+def test_what_no_scope_covers_is_never_admitted():
+    gate = Gate(example_grant())
+    assert not gate.admits("focus", 0)
+    assert not gate.admits("of a version to come", 0)
+
+
+def test_the_words_of_a_scope_name_all_that_it_covers():
+    shown = " ".join(example_grant().describe().split())
+    for words in (
+        "where the pointer moves",
+        "how the displays are arranged",
+        "which class",
+        "the keyboard layout",
+    ):
+        assert words in shown
+    assert "displays" not in example_grant("keys").describe()
+    assert "layout" not in example_grant("pointer").describe()
 
 
 def test_every_kind_of_event_has_one_scope():
     kinds = [kind for scope in SCOPES.values() for kind in scope.kinds]
-    assert sorted([*kinds, "gap"]) == sorted(EVENT_TYPES)
+    assert sorted([*kinds, "gap", "focus"]) == sorted(
+        EVENT_TYPES
+    )  # the one is of no scope, the other refused
     assert len(set(kinds)) == len(kinds)

@@ -74,7 +74,7 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(tmp_path, conserves
             sequences = [int(file.name[:16]) for file in (folder / "ready").iterdir()]
             assert len(set(sequences)) == len(sequences)
             assert not list((folder / "tmp").iterdir())
-    assert len(committed) > 100
+    assert len(committed) > 20  # some hundred on an idle machine
 
 
 # --- owners -------------------------------------------------------------------------------------------------

@@ -48,6 +48,9 @@ NOT_RUN = {
     r"mcilib demo": "is `make demo`, which has tests of its own",
 }
 
+#: Parts of the system that a document uses.
+TOOLS = {"docs/how-to/seal.md": ("age", "cmp")}
+
 #: Languages of blocks that no machine runs.
 NOT_CODE = {"text", "diff"}
 
@@ -361,7 +364,10 @@ def is_tk(block: Block) -> bool:
 
 
 @pytest.mark.parametrize("document", [d for d in documents.documents() if d.blocks], ids=lambda d: d.name)
-def test_blocks(document: Document, xserver: VirtualDisplay, tmp_path: Path) -> None:
+def test_blocks(
+    document: Document, xserver: VirtualDisplay, tmp_path: Path, needs: Callable[..., None]
+) -> None:
+    needs(*TOOLS.get(document.name, ()))
     folder = tmp_path / "here"
     folder.mkdir()
     session = Session(folder, xserver)

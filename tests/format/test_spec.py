@@ -1,4 +1,4 @@
-"""The document says what the code does."""
+"""The document says what the code does. The rules themselves are held by the vectors."""
 
 from __future__ import annotations
 
@@ -6,47 +6,100 @@ import re
 from pathlib import Path
 
 import msgpack
-from batches import WALL_NS, header, one_of_each, raw_of, sample
+import pytest
+from batches import batch, columns_of, header, one_of_each, raw_of, sample, with_raw
 
 from mcilib import limits
-from mcilib.events import EVENT_TYPES
-from mcilib.format.columns import TEXT_MAX_BYTES
-from mcilib.format.frame import ROWS_MAX
+from mcilib.errors import BatchFormatError
+from mcilib.events import EVENT_TYPES, Scroll
+from mcilib.format import header as header_module
+from mcilib.format import metadata, parse, payload, rows
+from mcilib.format.batch import Coverage, decode, encode
+from mcilib.format.vocabulary import WORDS
 
-SPEC = (Path(__file__).resolve().parents[2] / "docs/spec/batch-format-v0.md").read_text(encoding="utf-8")
-
-
-def _names(section: str) -> set[str]:
-    """What stands in backticks in the first column of the table in a section."""
-    body = SPEC.split(f"## {section}\n")[1].split("\n## ")[0]
-    return {name for row in re.findall(r"^\| (`.*?) \|", body, re.M) for name in re.findall(r"`(\w+)`", row)}
+SPEC = (Path(__file__).resolve().parents[2] / "docs/spec/batch-format.md").read_text(encoding="utf-8")
+ORDER = re.findall(r"in the order `([^`]*)`", SPEC)[0].split()
 
 
-def test_every_header_field_is_in_the_document_and_the_other_way_round():
-    assert _names("Header") == set(header().to_wire())
+def test_words_and_their_numbers():
+    table = SPEC.split("| numbers | words |")[1].split("\n\n")[0]
+    words: list[str] = []
+    for first, last, row in re.findall(r"\| (\d+)-(\d+) \| (.*?) \|", table):
+        assert int(first) == len(words)
+        words += re.findall(r"`([^`]+)`", row)
+        assert int(last) == len(words) - 1
+    assert tuple(words) == WORDS
 
 
-def test_every_column_is_in_the_document_and_the_other_way_round():
-    assert _names("Payload") == set(msgpack.unpackb(raw_of(sample())))
+def test_kind_codes():
+    assert ", ".join(f"{code} `{kind}`" for code, kind in list(enumerate(EVENT_TYPES))[1:]) in SPEC
 
 
-def test_kind_codes_are_in_the_document():
-    assert ", ".join(f"{code} `{kind}`" for code, kind in enumerate(EVENT_TYPES)) in SPEC
+def test_columns_are_written_in_the_order_of_the_document():
+    everything = batch(
+        *one_of_each(),
+        Scroll(6_000_000_000, 0, 0, 1, 0, 7),
+        coverage=Coverage(1, 2, 3, 4, {"spool": 5}),
+        levers={"motion": "none"},
+        reasons=("a test",),
+    )
+    written = list(columns_of(encode(everything)))
+    assert written == [name for name in ORDER if name in written]
+    assert set(written) >= set(ORDER) - set("vuwChrgH")  # those depend on the numbers
 
 
-def test_limits_are_in_the_document():
-    for number in (limits.HEADER_MAX_BYTES, limits.FRAME_MAX_BYTES, ROWS_MAX):
-        assert f"at most {number:,}" in SPEC
-    assert f"at most {limits.PAYLOAD_MAX_BYTES >> 20} MiB" in SPEC
-    assert f"at most {TEXT_MAX_BYTES} bytes of UTF-8" in SPEC
-    assert f"at most {limits.SCROLL_MERGE_NS // 10**6} ms after the first" in SPEC
+@pytest.mark.parametrize("name", ORDER)
+def test_every_column_is_explained(name):
+    assert f"`{name}`" in SPEC.split("## Canonical form")[0]
+
+
+def test_no_other_column_is_known():
+    known = {name for name in map(chr, range(33, 127)) if _is_known(name)}
+    assert known == set(ORDER)
+
+
+def _is_known(name: str) -> bool:
+    columns = columns_of(sample())
+    columns.setdefault(name, [])
+    try:
+        decode(with_raw(sample(), msgpack.packb(columns)))
+    except BatchFormatError as error:
+        return "is not known" not in error.reason
+    return True
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("header {:,}", limits.HEADER_MAX_BYTES),
+        ("frame | {:,} bytes", limits.FRAME_MAX_BYTES),
+        ("content of the payload | {:,} bytes", limits.PAYLOAD_MAX_BYTES),
+        ("window {} MiB", payload.WINDOW_MAX_BYTES >> 20),
+        ("rows | {:,} |", rows.ROWS_MAX),
+        ("entries of all arrays | {:,},", payload.ENTRIES_MAX),
+        ("columns {} |", payload.COLUMNS_MAX),
+        ("names | {} bytes", metadata.NAME_MAX_BYTES),
+        ("titles {},", rows.TITLE_MAX_BYTES),
+        ("reasons and software {} |", metadata.REASON_MAX_BYTES),
+        ("key ids | {} |", header_module.KEY_IDS_MAX),
+        ("header of an age file | {:,} bytes", limits.SEAL_HEADER_MAX_BYTES),
+        ("and reasons | {} each", metadata.LEVERS_MAX),
+        ("1 to {:,} |", metadata.TICK_MAX_NS),
+        ("integer 1 to {}:", metadata.QUANTA_MAX_PER_PX),
+        ("the step in nanoseconds (1 to {:,})", parse.STEP_MAX_NS),
+        ("up to {}: device pixels", rows.SCALE_MAX),
+        ("display (0 to {})", rows.DISPLAY_MAX),
+        ("at most {} ms after the first", limits.SCROLL_MERGE_NS // 10**6),
+    ],
+)
+def test_numbers(words, number):
+    assert words.format(number) in SPEC
 
 
 def test_the_decoder_in_the_document_works():
     (code,) = re.findall(r"```python\n(.*?)```", SPEC, re.S)
     names: dict = {}
     exec(code, names)
-    head, rows = names["decode"](sample())
-    codes = {kind: code for code, kind in enumerate(EVENT_TYPES)}
-    assert head["rows"] == len(rows)
-    assert rows == [(codes[e.kind], WALL_NS + e.t_ns - 5_000 * 10**6) for e in one_of_each()]
+    head, columns = names["columns_of"](sample())
+    assert head == header().to_wire()
+    assert columns == msgpack.unpackb(raw_of(sample()))

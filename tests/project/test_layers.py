@@ -18,7 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "contracts": ("events", "protocols", "statistics"),
     "pure": ("consent", "privacy", "format", "delivery", "delivery.retry"),
     "effects": ("sources", "delivery.spool", "delivery.http"),
-    "workers": ("recorder", "delivery.uploader"),
+    "workers": ("batching", "recorder", "delivery.uploader"),
     "collector": ("collector",),
     "edges": ("reader", "receiver", "cli", "config", "testing", "__main__"),
 }
@@ -32,6 +32,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tenacity": ("delivery.uploader",),
     "zstandard": ("format.",),
     "msgpack": ("format.",),
+    "pyrage": ("format.seal",),
     "urllib3": ("delivery.http",),
     "starlette": ("receiver.",),
     "uvicorn": ("receiver.",),

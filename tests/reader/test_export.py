@@ -1,33 +1,26 @@
-"""JSON lines and Parquet: exactly the fields that are promised, the same rows in both."""
+"""JSON lines: exactly the fields that are promised. What is written is whole or not there."""
 
 from __future__ import annotations
 
-import builtins
 import io
 import json
 from pathlib import Path
 
 import pytest
-from batches import MS, WALL_NS, batch, one_of_each
+from batches import BATCHES, MS, WALL_NS, batch, one_of_each
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from stores import frame, frame_v0, key_pair, store
 
-import mcilib.reader.export as export
 from mcilib.clock import ClockAnchor
-from mcilib.errors import ConfigError, StoreError
-from mcilib.events import KeyPress, Move, Scroll
-from mcilib.format.batch import encode
-from mcilib.reader import Reader, write_jsonl, write_parquet
-
-parquet = pytest.importorskip("pyarrow.parquet")
+from mcilib.events import KeyPress, Move
+from mcilib.format.batch import decode, encode
+from mcilib.reader import Reader, Row, write_jsonl
+from mcilib.reader.fields import FIELDS, record
 
 
 @pytest.fixture
-def store(tmp_path):
-    folder = tmp_path / "store"
-    folder.mkdir()
-    (folder / "1.mcib").write_bytes(encode(batch(*one_of_each(), sequence=3)))
-    return folder
+def sample(tmp_path):
+    return store(tmp_path / "store", encode(batch(*one_of_each(), sequence=3)))
 
 
 def _lines(store: Path) -> list[str]:
@@ -36,41 +29,82 @@ def _lines(store: Path) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def _common(index: int) -> str:
-    return f'"device":"{"de" * 16}","batch":"{"0b" * 16}","seq":3,"i":{index}}}'
-
-
-def test_json_lines_to_the_letter(store):
-    at = [WALL_NS + 7 * MS * n for n in range(8)]
-    assert _lines(store) == [
-        f'{{"t_ns":{at[0]},"kind":"move","x":640,"y":400,{_common(0)}',
-        f'{{"t_ns":{at[1]},"kind":"press","x":640,"y":400,"button":"left",{_common(1)}',
-        f'{{"t_ns":{at[2]},"kind":"release","x":-3,"y":401,"button":"button9",{_common(2)}',
-        f'{{"t_ns":{at[3]},"kind":"scroll","x":-3,"y":401,"dx":0,"dy":-5,"count":5,{_common(3)}',
-        f'{{"t_ns":{at[4]},"kind":"scroll","x":-3,"y":401,"dx":0.25,"dy":0,"count":1,{_common(4)}',
-        f'{{"t_ns":{at[5]},"kind":"key_press","key":"ctrl+c",{_common(5)}',
-        f'{{"t_ns":{at[6]},"kind":"key_release","key":null,{_common(6)}',
-        f'{{"t_ns":{at[7]},"kind":"gap","duration_ns":600000000000,"source":"pointer",{_common(7)}',
+def test_json_lines_to_the_letter(sample):
+    own = [
+        '"kind":"display","x":0,"y":0,"display":0,"width":1280,"height":800,"scale":1.0,"rotation":0',
+        '"kind":"display","x":-1920,"y":-180,"display":1,"width":1920,"height":1080,"scale":1.25,"rotation":90',
+        '"kind":"layout","layout":"de(nodeadkeys)"',
+        '"kind":"focus","x":20,"y":30,"width":640,"height":480,"app":"editor","title":"notes \\u2014 draft"',
+        '"kind":"move","x":640,"y":400',
+        '"kind":"move","x":641,"y":900',
+        '"kind":"press","x":641,"y":900,"button":"left"',
+        '"kind":"release","x":-3,"y":401,"button":"button9"',
+        '"kind":"scroll","x":-3,"y":401,"dx":0,"dy":-5,"count":5',
+        '"kind":"scroll","x":-3,"y":401,"dx":0.25,"dy":0,"count":1,"synthetic":true',
+        '"kind":"move","x":-4,"y":401,"synthetic":true',
+        '"kind":"key_press","key":"ctrl+c","synthetic":false',
+        '"kind":"key_release","key":"ctrl+c","synthetic":false',
+        '"kind":"key_press","key":null',
+        '"kind":"gap","duration_ns":600000000000,"source":"pointer"',
+        '"kind":"display","x":0,"y":0,"display":1,"width":0,"height":0,"scale":1.0,"rotation":0',
+        '"kind":"focus","x":null,"y":null,"width":null,"height":null,"app":null,"title":null',
+    ]
+    common = f'"boot":"{"b0" * 8}","participant":"{"aa" * 16}","device":"{"de" * 16}","batch":"{"0b" * 16}","seq":3'
+    assert _lines(sample) == [
+        f'{{"t_ns":{WALL_NS + 7 * MS * n},{text},"monotonic_ns":{(5_000 + 7 * n) * MS},{common},"i":{n}}}'
+        for n, text in enumerate(own)
     ]
 
 
-def test_the_result_counts_events_rows_and_batches(store, tmp_path):
-    (store / "empty.mcib").write_bytes(encode(batch(batch_id="ee" * 16)))
-    wanted = {"move": 1, "press": 1, "release": 1, "scroll": 6, "key_press": 1, "key_release": 1, "gap": 1}
-    for result in (
-        write_jsonl(Reader(store), io.StringIO()),
-        write_parquet(Reader(store), tmp_path / "x.parquet"),
-    ):
-        assert result.rows == 8
-        assert result.counts == wanted
-        assert result.batches == {"0b" * 16, "ee" * 16}
+def test_every_field_is_used_and_in_the_promised_order(sample):
+    used: set[str] = set()
+    for line in _lines(sample):
+        names = list(json.loads(line))
+        used.update(names)
+        assert names[:2] == list(FIELDS[:2])
+        assert names[-7:] == list(FIELDS[-7:])
+    assert used == set(FIELDS)
 
 
-def test_damaged_batches_are_not_counted_as_exported(store):
-    (store / "2.mcib").write_bytes(encode(batch(batch_id="ee" * 16))[:-1])
-    reader = Reader(store)
+@settings(max_examples=40, deadline=None)
+@given(BATCHES)
+def test_each_line_is_the_record_of_its_row(tmp_path_factory, made):
+    folder = store(tmp_path_factory.mktemp("store"), encode(made))
+    read = decode(encode(made))
+    assert [json.loads(line) for line in _lines(folder)] == [
+        record(Row(event, read, index)) for index, event in enumerate(read.events)
+    ]
+
+
+def test_fractions_of_a_pixel(tmp_path):
+    moves = [Move(0, 1.5, -0.25), Move(MS, 2, 3)]
+    store(tmp_path, encode(batch(*moves, anchor=ClockAnchor(0, 0), quanta_per_px=4)))
+    assert [(row["x"], row["y"]) for row in map(json.loads, _lines(tmp_path))] == [(1.5, -0.25), (2, 3)]
+
+
+def test_version_0_has_the_same_fields(tmp_path):
+    first, second, third = map(json.loads, _lines(store(tmp_path, frame_v0())))
+    assert (first["kind"], first["x"], first["y"], first["t_ns"]) == ("move", 7, 8, WALL_NS)
+    assert (second["kind"], second["key"], second["monotonic_ns"]) == ("key_press", "letter", 2 * MS)
+    assert (third["i"], third["boot"]) == (2, "b0" * 8)
+
+
+def test_the_result_counts_events_rows_and_batches(sample):
+    (sample / "empty.mcib").write_bytes(encode(batch(batch_id="ee" * 16)))
+    result = write_jsonl(Reader(sample), io.StringIO())
+    assert result.rows == 17
+    assert result.counts == {
+        "display": 3, "layout": 1, "focus": 2, "move": 3, "press": 1, "release": 1, "scroll": 6,
+        "key_press": 2, "key_release": 1, "gap": 1,
+    }  # fmt: skip
+    assert result.batches == {"0b" * 16, "ee" * 16}
+
+
+def test_what_could_not_be_read_is_not_counted_as_exported(sample):
+    store(sample, frame(8, 10)[:-1], frame(9, 10, recipients=[key_pair()[1]]), names="x{}.mcib")
+    reader = Reader(sample)
     assert write_jsonl(reader, io.StringIO()).batches == {"0b" * 16}
-    assert len(reader.damaged) == 1
+    assert (len(reader.damaged), len(reader.sealed)) == (1, 1)
 
 
 def test_text_beyond_ascii_is_escaped(tmp_path):
@@ -78,99 +112,3 @@ def test_text_beyond_ascii_is_escaped(tmp_path):
     (line,) = _lines(tmp_path)
     assert line.isascii()
     assert json.loads(line)["key"] == "ctrl+é\n\u2028"
-
-
-def test_parquet_holds_the_same(store, tmp_path):
-    target = tmp_path / "out.parquet"
-    write_parquet(Reader(store), target)
-    table = parquet.read_table(target)
-    assert tuple(table.column_names) == export.FIELDS
-    records = [json.loads(line) for line in _lines(store)]
-    assert [{k: v for k, v in row.items() if v is not None or (k == "key" and "key" in line)}
-            for row, line in zip(table.to_pylist(), records, strict=True)] == records  # fmt: skip
-    assert table.schema.field("t_ns").type == "int64"
-    assert {parquet.ParquetFile(target).metadata.row_group(0).column(0).compression} == {"ZSTD"}
-    assert [path.name for path in tmp_path.iterdir()] == ["store", "out.parquet"] or not list(
-        tmp_path.glob(".*")
-    )
-
-
-def test_parquet_of_nothing_has_the_columns(tmp_path):
-    folder = tmp_path / "none"
-    folder.mkdir()
-    assert write_parquet(Reader(folder), tmp_path / "out.parquet").rows == 0
-    assert tuple(parquet.read_table(tmp_path / "out.parquet").column_names) == export.FIELDS
-
-
-def test_parquet_is_written_in_bounded_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_ROW_GROUP_ROWS", 10)
-    moves = [Move(5_000 * MS + n * MS, n, n) for n in range(25)]
-    (tmp_path / "1.mcib").write_bytes(encode(batch(*moves)))
-    write_parquet(Reader(tmp_path), tmp_path / "out.parquet")
-    meta = parquet.ParquetFile(tmp_path / "out.parquet").metadata
-    assert [meta.row_group(n).num_rows for n in range(meta.num_row_groups)] == [10, 10, 5]
-    assert parquet.read_table(tmp_path / "out.parquet")["x"].to_pylist() == [float(n) for n in range(25)]
-
-
-class _Broken(Exception):
-    pass
-
-
-def test_a_failed_export_leaves_the_old_file_and_no_other(store, tmp_path, monkeypatch):
-    target = tmp_path / "out" / "x.parquet"
-    target.parent.mkdir()
-    target.write_text("as before")
-
-    def broken(row):
-        raise _Broken
-
-    monkeypatch.setattr(export, "record", broken)
-    with pytest.raises(_Broken):
-        write_parquet(Reader(store), target)
-    assert target.read_text() == "as before"
-    assert list(target.parent.iterdir()) == [target]
-
-
-def test_where_it_cannot_be_written(store, tmp_path):
-    with pytest.raises(StoreError, match="cannot be written"):
-        write_parquet(Reader(store), tmp_path / "missing" / "x.parquet")
-    (tmp_path / "folder.parquet").mkdir()
-    with pytest.raises(StoreError, match="cannot be written"):
-        write_parquet(Reader(store), tmp_path / "folder.parquet")
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_without_pyarrow_it_says_what_to_install(store, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **options):
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"pip install 'mcilib\[arrow\]'"):
-        write_parquet(Reader(store), tmp_path / "x.parquet")
-    assert write_jsonl(Reader(store), io.StringIO()).rows == 8
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 99), st.integers(-99, 99), st.floats(-9, 9), st.integers(1, 9)), max_size=30
-    ),
-    st.integers(-(10**18), 10**18),
-)
-def test_times_are_wall_clock_integers_and_totals_agree(tmp_path_factory, steps, shift_ns):
-    folder = tmp_path_factory.mktemp("store")
-    anchor = ClockAnchor(5_000 * MS, WALL_NS + shift_ns)
-    events = [Scroll((5_000 + ms) * MS, x, 1, 0, dy, count) for ms, x, dy, count in steps]
-    (folder / "1.mcib").write_bytes(encode(batch(*events, anchor=anchor)))
-    records = [json.loads(line) for line in _lines(folder)]
-    assert sorted(r["t_ns"] for r in records) == sorted(WALL_NS + shift_ns + s[0] * MS for s in steps)
-    assert sum(r["count"] for r in records) == sum(s[3] for s in steps)
-    assert all(type(r["t_ns"]) is type(r["x"]) is int for r in records)
-    write_parquet(Reader(folder), folder / "x.parquet")
-    table = parquet.read_table(folder / "x.parquet")
-    assert table["t_ns"].to_pylist() == [r["t_ns"] for r in records]
-    assert table["dy"].to_pylist() == [r["dy"] for r in records]

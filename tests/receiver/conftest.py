@@ -25,7 +25,7 @@ import urllib3
 from mcilib.clock import ClockAnchor
 from mcilib.consent import Grant
 from mcilib.events import Move
-from mcilib.format.batch import OpenBatch
+from mcilib.format.open_batch import OpenBatch
 
 SERVE = """
 import json, sys
@@ -158,15 +158,14 @@ def frame() -> Callable[..., bytes]:
     grant = Grant.give(operator="Tests", purpose="testing", scopes=["pointer"])
     prefix = struct.Struct(">4sBBII")
 
-    def make(n: int, *, device: str = "d" * 32, sequence: int = 1, size: int = 0, version: int = 0) -> bytes:
+    def make(n: int, *, device: str = "d" * 32, sequence: int = 1, size: int = 0, version: int = 1) -> bytes:
         batch = OpenBatch(ClockAnchor(0, 1_700_000_000_000_000_000))
         batch.add(Move(n, 1, 2))
         data = batch.seal(
             sequence=sequence,
             grant=replace(grant, device=device),
             boot="b" * 16,
-            sources={"pointer": "callback"},
-            coverage={"dropped": {}, "excluded": 0},
+            clocks={"pointer": "callback"},
             batch_id=f"{n:032x}",
         ).data
         magic, _, flags, head_bytes, payload_bytes = prefix.unpack_from(data)

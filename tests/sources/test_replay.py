@@ -96,6 +96,14 @@ def test_keyboard_rows_keep_classes_only(key_trace):
     assert played(ReplaySource(key_trace, speed=None, detail=KeyDetail.NONE)) == []
 
 
+def test_a_modifier_whose_release_is_missing_names_no_letters(tmp_path):
+    path = tmp_path / "keys.csv"
+    rows = [f"{n * 1_500_000_000},press,{key}" for n, key in enumerate(["ctrl", "c", "x", "y"])]
+    path.write_text("\n".join(["t_ns,kind,key", *rows]) + "\n")
+    keys = [event.key for event in played(ReplaySource(path, speed=None))]
+    assert keys == ["modifier", "ctrl+c", "letter", "letter"]
+
+
 @pytest.mark.parametrize(("speed", "least_s"), [(1.0, 0.4), (4.0, 0.1)])
 def test_its_own_pace_and_others(pointer_trace, speed, least_s):
     began = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mcilib.errors import DisplayError
-from mcilib.events import Event, KeyPress, KeyRelease, Move, Press, Release, Scroll
+from mcilib.events import Event, Gap, KeyPress, KeyRelease, Move, Press, Release, Scroll
 from mcilib.testing.xvfb import VirtualDisplay
 
 #: What an event says, without its time.
@@ -55,8 +55,9 @@ def said(event: Event) -> Said:
             return event.kind, event.x, event.y, event.dx, event.dy, event.count
         case KeyPress() | KeyRelease():
             return event.kind, event.key
-        case _:
+        case Gap():
             return event.kind, event.source
+    raise TypeError(f"{event.kind} is nothing that is typed")
 
 
 def of_pointer(events: list[Said]) -> list[Said]:

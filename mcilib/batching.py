@@ -1,0 +1,183 @@
+"""Events -> batches: what passes the gate, where one batch ends and the next begins."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
+from operator import sub
+
+from mcilib import limits
+from mcilib.clock import Clock, ClockAnchor
+from mcilib.consent import Gate
+from mcilib.events import Display, Event, Gap, Layout, event_count
+from mcilib.format.open_batch import OpenBatch
+from mcilib.format.rows import writable
+
+_NO_INPUT = (Display, Layout, Gap)
+
+
+class Batcher:
+    """Fills one batch after the other. No I/O, no thread: the clock is a parameter. One thread at a time.
+
+    A batch ends when the next row would be one more than `max_events`, or more than `max_bytes` before
+    compression; when it is `max_age_s` old; when the wall clock was stepped or the machine slept; and before a
+    display or the keyboard layout changes, so that the change is the first row of the next one. A sleep becomes
+    a `Gap` of source `suspend`. How events fall into batches by count, size and age changes nothing about the
+    rows.
+
+    `set_aside(cause, count)` is told of events that become no row: `excluded` by the gate, `invalid`, and
+    `coalesced` in a batch that came to nothing else. What a batch that was closed leaves out, it says itself.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        clock: Clock,
+        set_aside: Callable[[str, int], None],
+        *,
+        max_events: int,
+        max_bytes: int,
+        max_age_s: float,
+        quanta_per_px: int,
+    ) -> None:
+        self._gate, self._clock, self._set_aside = gate, clock, set_aside
+        self._new_batch = partial(
+            OpenBatch, max_events=max_events, max_bytes=max_bytes, quanta_per_px=quanta_per_px
+        )
+        self._max_age_ns, self._quanta_per_px = int(max_age_s * 1e9), quanta_per_px
+        self.open: OpenBatch | None = None
+        self.closed: deque[OpenBatch] = deque()
+        """Ended, in order, none of them empty. Whoever writes them takes them away."""
+        self.gap_count = self.gap_ns = 0
+        self._captured: Counter[str] = Counter()  # of the batches before the open one
+        self._coalesced = 0
+        self._due_ns = 0
+        self._wall_ahead_ns = 0  # of the time at which the events were seen that are being taken
+        self._has_input = False  # the open batch has rows that belong to the displays and the layout before
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        """Forgets what the batch before said of the pointer and the clocks."""
+        self._pointer_at: tuple[int, int] | None = None
+        self._phase_ns: int | None = None
+        self._suspended_ns = self._clock.suspended_ns()  # as far as gaps have told it
+        self._looked_ns = self._clock.monotonic_ns()
+
+    @property
+    def captured(self) -> Counter[str]:
+        """Events by kind that passed the gate into a batch."""
+        return self._captured + Counter(self.open.captured if self.open is not None else {})
+
+    @property
+    def coalesced(self) -> int:
+        return self._coalesced + (self.open.coalesced if self.open is not None else 0)
+
+    @property
+    def ends_ns(self) -> int | None:
+        """When (monotonic) its age ends the open batch: never while a scroll step may join its last row."""
+        if self.open is None:
+            return None
+        now_ns, growing_ns = self._clock.monotonic_ns(), self.open.growing_until_ns
+        # A source whose clock is ahead is not waited for.
+        if growing_ns is None or not now_ns <= growing_ns <= now_ns + limits.SCROLL_MERGE_NS:
+            return self._due_ns
+        return max(self._due_ns, growing_ns + 1)
+
+    def take(self, events: deque[Event]) -> None:
+        """Takes away what is in `events` now, which others may be adding to. Never raises for an event."""
+        waiting = len(events)
+        if not waiting:
+            return
+        slept_ns = self._clock.suspended_ns() - self._suspended_ns
+        if slept_ns > limits.WALL_STEP_NS:
+            waiting -= self._take_sleep(events, slept_ns)
+        elif self.open is not None and abs(self.open.anchor.drift_ns(self._clock)) > limits.WALL_STEP_NS:
+            self.close()  # the wall clock was stepped: a new anchor
+        for _ in range(waiting):
+            self._take(events.popleft())
+        self._looked_ns = self._clock.monotonic_ns()
+
+    def _take_sleep(self, events: deque[Event], slept_ns: int) -> int:
+        """Takes the events from before the machine slept, ends their batch, begins the next one with the gap.
+
+        Monotonic time stood still meanwhile, so it does not say which events those are: the machine is taken to
+        have slept in the longest silence since the last look. Returns how many they were.
+        """
+        now_ns = self._clock.monotonic_ns()
+        stamps = (getattr(event, "t_ns", 0) for event in events.copy())
+        known = (min(t_ns, now_ns) if type(t_ns) is int else 0 for t_ns in stamps)
+        times = [*accumulate((self._looked_ns, *known), max), now_ns]
+        silences = list(map(sub, times[1:], times))
+        before = silences.index(max(silences))
+        self._wall_ahead_ns = slept_ns
+        try:
+            for _ in range(before):
+                self._take(events.popleft())
+        finally:
+            self._wall_ahead_ns = 0
+        self.close()
+        self._suspended_ns += slept_ns
+        self._take(Gap(times[before + 1], slept_ns, "suspend"))
+        return before
+
+    def _take(self, event: Event) -> None:
+        """One event, into the open batch or the next one."""
+        try:
+            batch = self.open if self.open is not None else self._begin(event.t_ns)
+            if not self._gate.admits(event.kind, batch.anchor.to_wall_ns(event.t_ns)):
+                self._set_aside("excluded", event_count(event))
+                return
+            invalid = batch.invalid
+            if self._must_begin(event) or not batch.add(event):
+                self.close()
+                batch = self._begin(event.t_ns)
+                batch.add(event)
+        except (AttributeError, TypeError, ValueError, OverflowError):  # no event, from somebody's source
+            self._set_aside("invalid", 1)
+            return
+        if batch.invalid > invalid:
+            return
+        if type(event) is Gap:
+            self.gap_count += 1
+            self.gap_ns += event.duration_ns
+        self._has_input |= type(event) not in _NO_INPUT
+
+    def _must_begin(self, event: Event) -> bool:
+        """A batch of its own: what came before belongs to other displays or another layout."""
+        return self._has_input and type(event) in (Display, Layout) and writable(event, self._quanta_per_px)
+
+    def _begin(self, first_ns: int) -> OpenBatch:
+        anchor = ClockAnchor(self._clock.monotonic_ns(), self._clock.wall_ns() - self._wall_ahead_ns)
+        self._due_ns = min(anchor.monotonic_ns, first_ns) + self._max_age_ns
+        self.open = batch = self._new_batch(anchor, pointer_at=self._pointer_at)
+        if self._phase_ns is not None:
+            batch.align(self._phase_ns)
+        self._has_input = False
+        return batch
+
+    def close(self) -> None:
+        """Ends the open batch now, a scroll row that may still grow too. If the grant has ended, it is gone."""
+        batch, self.open = self.open, None
+        if batch is None:
+            return
+        self._pointer_at, self._has_input = batch.pointer_at, False
+        if self._gate.closed(self._clock.wall_ns()) is not None:
+            self.lose(batch, "excluded")
+            return
+        self._captured.update(batch.captured)
+        self._coalesced += batch.coalesced
+        if not len(batch):
+            self.lose(batch, "coalesced")
+            return
+        if self._phase_ns is None:
+            phase_ns = batch.align()
+            if "move" in batch.captured:  # nothing else says
+                self._phase_ns = phase_ns
+        self.closed.append(batch)
+
+    def lose(self, batch: OpenBatch, cause: str) -> None:
+        """Sets aside all that a batch has taken: none of it becomes a row."""
+        self._set_aside(cause, batch.event_count)
+        self._set_aside("invalid", batch.invalid)
