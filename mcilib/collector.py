@@ -101,7 +101,7 @@ class Collector:
             )
         for option, value, least, most in (
             ("batch_max_events", batch_max_events, 1, limits.BATCH_EVENTS_CAP),
-            ("batch_max_bytes", batch_max_bytes, 1, limits.FRAME_MAX_BYTES // 2),
+            ("batch_max_bytes", batch_max_bytes, 1, limits.BATCH_BYTES_CAP),
             ("batch_max_age_s", batch_max_age_s, 0.001, limits.BATCH_AGE_CAP_S),
             ("quanta_per_px", quanta_per_px, 1, QUANTA_MAX_PER_PX),
             ("zstd_level", zstd_level, 1, 22),

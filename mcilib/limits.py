@@ -46,6 +46,9 @@ BATCH_EVENTS_CAP = 65_536
 BATCH_AGE_CAP_S = 86_400.0
 """A day: an older open batch is a loss that waits to happen."""
 
+BATCH_BYTES_CAP = 2 * 1024 * 1024
+"""Half of what a frame may have: titles that nothing compresses still fit."""
+
 BATCH_MAX_AGE_S = 60.0
 """A batch closes this long after its first event: the other half of what a crash may lose."""
 
@@ -73,7 +76,7 @@ PAYLOAD_MAX_BYTES = 8 * 1024 * 1024
 """What a frame may decompress to, whatever it claims; no larger than the largest window (RFC 8878 recommends 8 MiB)."""
 
 HEADER_MAX_BYTES = 64 * 1024
-"""A header takes about 500 bytes."""
+"""A header takes about 100 bytes, and 6 for each key that it is sealed to."""
 
 RECIPIENTS_MAX = 32
 """Keys that one batch is sealed to: each costs 98 bytes in every batch, and two are usual."""

@@ -12,6 +12,7 @@ from typing import Any
 from mcilib import limits
 from mcilib.config.option import DAY_S, Option
 from mcilib.consent import SCOPES
+from mcilib.format.metadata import QUANTA_MAX_PER_PX
 from mcilib.privacy import KeyDetail
 
 SOURCES = tuple(source for scope in SCOPES.values() for source in scope.sources)
@@ -63,7 +64,7 @@ class BatchSettings:
     )
     max_bytes: int = _option(
         "bytes", "A batch closes when its rows may take this much before compression.",
-        limits.BATCH_MAX_BYTES, low=4096, high=limits.FRAME_MAX_BYTES // 2,
+        limits.BATCH_MAX_BYTES, low=4096, high=limits.BATCH_BYTES_CAP,
     )  # fmt: skip
     max_age_s: float = _option(
         "seconds", "A batch closes this long after its first event.", limits.BATCH_MAX_AGE_S,
@@ -71,7 +72,7 @@ class BatchSettings:
     )  # fmt: skip
     quanta_per_px: int = _option(
         "count", "Steps per pixel that coordinates are kept to; 256 where the system gives fractions.", 1,
-        low=1, high=256,
+        low=1, high=QUANTA_MAX_PER_PX,
     )  # fmt: skip
     zstd_level: int = _option(
         "count", "Effort of the compression: higher is smaller and costs more CPU.", limits.ZSTD_LEVEL,

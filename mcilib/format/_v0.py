@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgpack
-
 from mcilib.clock import ClockAnchor
 from mcilib.events import Event, Gap, KeyPress, KeyRelease, Move, Press, Release, Scroll, event_count
 from mcilib.format.header import Header
 from mcilib.format.metadata import NAME_MAX_BYTES, TICK_MAX_NS, TIME_MAX_NS, Coverage, Metadata
 from mcilib.format.parse import Taker
+from mcilib.format.payload import HEADER_ENTRIES_MAX, unpack_header
 from mcilib.format.rows import (
     COORDINATE_MAX,
     COUNT_MAX,
@@ -29,7 +28,6 @@ from mcilib.format.rows import (
 )
 from mcilib.format.vocabulary import is_text
 
-_ENTRIES_MAX = 64  # of one map in a header
 _TEXT_MAX_BYTES = 256
 
 
@@ -117,22 +115,8 @@ def check(head: bytes, events: Sequence[Event], metadata: Metadata) -> None:
 
 
 def _fields(head: bytes) -> dict[str, Any]:
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=max(len(head), 1),
-        max_map_len=_ENTRIES_MAX,
-        max_array_len=_ENTRIES_MAX,
-        max_str_len=_TEXT_MAX_BYTES,
-        max_bin_len=_TEXT_MAX_BYTES,
-        max_ext_len=0,
-    )
-    unpacker.feed(head)
-    try:
-        fields = unpacker.unpack()
-    except (TypeError, msgpack.UnpackException) as error:
-        raise ValueError(f"no msgpack that can be read ({type(error).__name__})") from None
-    except UnicodeDecodeError:  # its words show the bytes
-        raise ValueError("text that is not UTF-8") from None
-    if not isinstance(fields, dict) or unpacker.tell() != len(head):
+    fields = unpack_header(head, HEADER_ENTRIES_MAX)
+    if not isinstance(fields, dict):
         raise ValueError("it is not one map")
     return fields
 

@@ -17,7 +17,7 @@ from mcilib import limits
 from mcilib.errors import BatchFormatError
 from mcilib.format import _v0
 from mcilib.format.header import Header
-from mcilib.format.payload import refuse_nested
+from mcilib.format.payload import unpack_header
 
 MAGIC = b"MCIB"
 VERSION = 1
@@ -27,7 +27,6 @@ SEALED = 0x01
 _PREFIX = struct.Struct(">4sBBII")  # magic, version, flags, header length, payload length: for ever
 PREFIX_BYTES = _PREFIX.size
 _CRC = struct.Struct(">I")
-_HEADER_ENTRIES_MAX, _HEADER_BIN_MAX_BYTES = 64, 256
 BINDING_BYTES = 16
 """Of the header's SHA-256 that a sealed payload repeats."""
 
@@ -89,7 +88,7 @@ def unpack_frame(data: bytes) -> Frame:
         if version == 0:
             header = _v0.read_header(head)
         else:
-            header = Header.from_wire(_unpack_header(head))
+            header = Header.from_wire(unpack_header(head, 0))
             if header.sealed != bool(flags & SEALED):
                 raise ValueError("the flag and the key ids disagree on whether it is sealed")
     except ValueError as error:
@@ -130,25 +129,3 @@ def split_frames(body: bytes) -> Iterator[bytes]:
             raise BatchFormatError(f"it ends after {len(body) - at} of {size} bytes", len(body))
         yield body[at : at + size]
         at += size
-
-
-def _unpack_header(head: bytes) -> object:
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=max(len(head), 1),
-        max_map_len=0,
-        max_array_len=_HEADER_ENTRIES_MAX,
-        max_str_len=_HEADER_BIN_MAX_BYTES,
-        max_bin_len=_HEADER_BIN_MAX_BYTES,
-        max_ext_len=0,
-        object_hook=refuse_nested,
-    )
-    unpacker.feed(head)
-    try:
-        wire = unpacker.unpack()
-    except msgpack.UnpackException as error:  # they carry no words
-        raise ValueError(f"no msgpack that can be read ({type(error).__name__})") from None
-    except UnicodeDecodeError:  # its words show the bytes
-        raise ValueError("text that is not UTF-8") from None
-    if unpacker.tell() != len(head):
-        raise ValueError("bytes follow it")
-    return wire

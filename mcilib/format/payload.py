@@ -20,6 +20,7 @@ from mcilib.format.rows import ROWS_MAX, TITLE_MAX_BYTES
 ENTRIES_MAX = 4 * ROWS_MAX
 """Of all arrays of a payload together: the widest rows there can be take less."""
 COLUMNS_MAX = 64
+HEADER_ENTRIES_MAX, _HEADER_TEXT_MAX_BYTES = 64, 256
 WINDOW_MAX_BYTES = 8 * 1024 * 1024
 _BROKEN = (ValueError, TypeError, OverflowError, msgpack.UnpackException)
 _ARRAYS = frozenset(range(0x90, 0xA0)) | {0xDC, 0xDD}
@@ -71,8 +72,8 @@ def unpack(raw: bytes, longer_names: bool = False) -> Columns:
         max_str_len=TITLE_MAX_BYTES,
         max_bin_len=ROWS_MAX,
         max_ext_len=0,
-        list_hook=refuse_nested,
-        object_hook=refuse_nested,
+        list_hook=_refuse_nested,
+        object_hook=_refuse_nested,
         ext_hook=_refuse_extension,
     )
     columns: Columns = {}
@@ -113,7 +114,32 @@ def unpack(raw: bytes, longer_names: bool = False) -> Columns:
     return columns
 
 
-def refuse_nested(_: object) -> NoReturn:
+def unpack_header(head: bytes, maps_max: int) -> object:
+    """The one value that a header is: arrays of at most 64 entries, maps of `maps_max` (0: none), text and bytes
+    of at most 256 bytes."""
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=max(len(head), 1),
+        max_map_len=maps_max,
+        max_array_len=HEADER_ENTRIES_MAX,
+        max_str_len=_HEADER_TEXT_MAX_BYTES,
+        max_bin_len=_HEADER_TEXT_MAX_BYTES,
+        max_ext_len=0,
+        object_hook=None if maps_max else _refuse_nested,
+        ext_hook=_refuse_extension,
+    )
+    unpacker.feed(head)
+    try:
+        value: object = unpacker.unpack()
+    except UnicodeDecodeError:  # its words show the bytes
+        raise ValueError("text that is not UTF-8") from None
+    except _BROKEN as error:
+        raise ValueError(_words(error)) from None
+    if unpacker.tell() != len(head):
+        raise ValueError("bytes follow it")
+    return value
+
+
+def _refuse_nested(_: object) -> NoReturn:
     """Also an empty one."""
     raise ValueError("an array or map where a value should be")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from mcilib.clock import ClockAnchor
 from mcilib.events import (
@@ -45,6 +45,7 @@ CODE: dict[type, int] = {cls: code for code, cls in enumerate(EVENT_TYPES.values
 """Kind codes of the format, by class."""
 MOVE, PRESS, RELEASE, SCROLL, KEY_PRESS, KEY_RELEASE, GAP, DISPLAY, LAYOUT, FOCUS = CODE.values()
 
+T = TypeVar("T")
 Run: TypeAlias = "tuple[int, bool | None]"
 """From this input row (kinds 0 to 5, counted from 0) on, `synthetic` has this value."""
 
@@ -124,13 +125,8 @@ class Rows:
         times = [zero_ns + tick * tick_ns for tick in self.ticks]
         xs: Sequence[float] = self.x if quanta == 1 else [x / quanta for x in self.x]
         ys: Sequence[float] = self.y if quanta == 1 else [y / quanta for y in self.y]
-        events: list[Event] = []
-        done = 0
-        for before, event in zip(self.before, self.rare, strict=True):
-            events += map(Move, times[done:before], xs[done:before], ys[done:before])
-            events.append(event)
-            done = before
-        events += map(Move, times[done:], xs[done:], ys[done:])
+        moves: list[Event] = list(map(Move, times, xs, ys))
+        events = together(moves, self.rare, self.before)
         return tuple(self._marked(events) if self.synthetic else events)
 
     def _marked(self, events: list[Event]) -> list[Event]:
@@ -144,11 +140,11 @@ class Rows:
         return events
 
 
-def together(moves: Sequence[int], rare: Sequence[int], before: Sequence[int]) -> list[int]:
+def together(moves: Sequence[T], rare: Sequence[T], before: Sequence[int]) -> list[T]:
     """One value per row in the order of rows, from one per move and one per rare row."""
     if not rare:
         return list(moves)
-    out: list[int] = []
+    out: list[T] = []
     done = 0
     for place, value in zip(before, rare, strict=True):
         out += moves[done:place]
