@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -99,8 +100,10 @@ class Grant:
             self.operator, self.purpose, self.policy, self.language, self.given_at, self.given_via,
         )  # fmt: skip
         days: object = self.retention_days
+        scopes: object = self.scopes
         if not (
             all(isinstance(word, str) for word in words)
+            and isinstance(scopes, tuple)  # and so hashable, as a value is
             and all(_ID.fullmatch(str(id_)) for id_ in (self.participant, self.device))
             and isinstance(days, int)
             and days > 0
@@ -237,8 +240,7 @@ class Grant:
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of all fields, 64 hex digits."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _digest(self)
 
     def expired(self, wall_ns: int) -> bool:
         """True from the moment of expiry on."""
@@ -269,6 +271,12 @@ class Grant:
         lines = [line for label, text in rows for line in _wrapped(f"{label:<16}{text}", " " * 16)]
         lines += [line for text in self.policy.strip().splitlines() for line in _wrapped(f"  {text}", "  ")]
         return "\n".join(lines)
+
+
+@lru_cache(maxsize=8)  # it is in every batch, and grants are few
+def _digest(grant: Grant) -> str:
+    canonical = json.dumps(asdict(grant), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class Gate:

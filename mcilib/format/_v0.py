@@ -14,18 +14,8 @@ from mcilib.format.header import Header
 from mcilib.format.metadata import NAME_MAX_BYTES, TICK_MAX_NS, TIME_MAX_NS, Coverage, Metadata
 from mcilib.format.parse import Taker
 from mcilib.format.payload import HEADER_ENTRIES_MAX, unpack_header
-from mcilib.format.rows import (
-    COORDINATE_MAX,
-    COUNT_MAX,
-    GAP,
-    KEY_PRESS,
-    MOVE,
-    PRESS,
-    RELEASE,
-    ROWS_MAX,
-    SCROLL,
-    tick_range,
-)
+from mcilib.format.rare import GAP, KEY_PRESS, MOVE, PRESS, RELEASE, SCROLL
+from mcilib.format.rows import COORDINATE_MAX, COUNT_MAX, ROWS_MAX, tick_range
 from mcilib.format.vocabulary import is_text
 
 _TEXT_MAX_BYTES = 256

@@ -66,7 +66,7 @@ def write_frame(
             key_ids(recipients),
         )
     )  # fmt: skip
-    columns = to_columns(rows, metadata.tick_ns, metadata.quanta_per_px) | metadata.to_wire()
+    columns = to_columns(rows, metadata.tick_ns) | metadata.to_wire()
     if recipients:
         columns["H"] = binding_of(head)
     data = payload.compress(payload.pack(columns), level)

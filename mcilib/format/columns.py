@@ -7,28 +7,17 @@ alone, so that the same rows always give the same columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import chain, compress, repeat
-from operator import itemgetter, ne, or_, sub
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import accumulate, chain, compress, islice
+from operator import add, itemgetter, ne, sub
 from typing import Any, TypeAlias
 
 import msgpack
 import zstandard
 
-from mcilib.events import KeyPress, KeyRelease, Press, Release
-from mcilib.format.rows import (
-    CODE,
-    DISPLAY,
-    FOCUS,
-    GAP,
-    LAYOUT,
-    SCROLL,
-    Rows,
-    Run,
-    apart,
-    plain_number,
-    to_quanta,
-)
+from mcilib.format.rare import POINTING, plain_number
+from mcilib.format.rows import Rows, Run, apart
 from mcilib.format.vocabulary import to_word
 
 Columns: TypeAlias = dict[str, "bytes | int | list[Any]"]
@@ -42,22 +31,33 @@ CLOCK_STEPS_NS = (15_600_100, 15_625_000)
 """Steps of coarse clocks that an encoder tries: the two common periods of the timer of Windows (64 Hz, and
 what remote desktops show: found in recordings, see `docs/decisions/`)."""
 
-_ZIGZAG = {value: value << 1 if value >= 0 else ~(value << 1) for value in range(-127, 128)}
-_TRIAL_MOVES = 256
+_TRIALS, _TRIALS_MIN = 192, 32
 _PROBES = 64
+_KEPT_TICKS = 1024
 _PROBES_MIN = 8
 
 
-def to_columns(rows: Rows, tick_ns: int, quanta_per_px: int) -> Columns:
+class _Codes(dict[int, int]):
+    """Codes by value; an escape for every value that has none."""
+
+    def __missing__(self, value: int) -> int:
+        return ESCAPE
+
+
+_SHORT = _Codes((value, value) for value in range(ESCAPE))
+_ZIGZAG = _Codes((value, value << 1 if value >= 0 else ~(value << 1)) for value in range(-127, 128))
+
+
+def to_columns(rows: Rows, tick_ns: int) -> Columns:
     """The columns of these rows in the order in which they are written, without those that are left out."""
     columns: Columns = {}
-    ticks, clock = _without_clock_step(rows, tick_ns)
-    dt, rare_dt = apart(differences(ticks), rows.before)
+    dt, clock = _times(rows.all_ticks(), tick_ns)
+    dt, rare_dt = apart(dt, rows.before)
     if rows.ticks:
         _move_columns(columns, dt, rows.x, rows.y)
     columns |= clock
-    if rows.rare:
-        _rare_columns(columns, rows, rare_dt, quanta_per_px)
+    if rows.before:
+        _rare_columns(columns, rows, rare_dt)
     if rows.synthetic:
         columns["z"] = _runs(rows.synthetic)
     return columns
@@ -65,22 +65,21 @@ def to_columns(rows: Rows, tick_ns: int, quanta_per_px: int) -> Columns:
 
 def differences(values: Sequence[int]) -> list[int]:
     """First differences, the first one from 0."""
-    return list(map(sub, values, chain((0,), values)))
+    return list(map(sub, values, [0, *values]))
 
 
 # --- times --------------------------------------------------------------------------------------------------
 
 
-def _without_clock_step(rows: Rows, tick_ns: int) -> tuple[list[int], Columns]:
-    """Ticks of all rows in order or, if all come from a coarse clock, its steps, with the columns that say so."""
-    ticks = rows.all_ticks()
+def _times(ticks: list[int], tick_ns: int) -> tuple[list[int], Columns]:
+    """Differences of ticks or, if all come from a coarse clock, of its steps, with the columns that say so."""
+    dt = differences(ticks)
     probes = ticks[:: max(1, len(ticks) // _PROBES)]
-    if len(probes) < _PROBES_MIN:
-        return ticks, {}
-    for step_ns in CLOCK_STEPS_NS:
-        if (middle_ns := _phase(probes, tick_ns, step_ns)) is not None:
-            return _steps(ticks, tick_ns, step_ns, middle_ns)
-    return ticks, {}
+    if len(probes) >= _PROBES_MIN:
+        for step_ns in CLOCK_STEPS_NS:
+            if (middle_ns := _phase(probes, tick_ns, step_ns)) is not None:
+                return _steps(dt, tick_ns, step_ns, middle_ns) or (dt, {})
+    return dt, {}
 
 
 def _phase(probes: Sequence[int], tick_ns: int, step_ns: int) -> int | None:
@@ -93,34 +92,61 @@ def _phase(probes: Sequence[int], tick_ns: int, step_ns: int) -> int | None:
     return middle - turn if near * 10 > len(probes) * 9 else None
 
 
-def _steps(ticks: list[int], tick_ns: int, step_ns: int, middle_ns: int) -> tuple[list[int], Columns]:
-    """Steps of the clock: tick = floor((step * step_ns + base_ns) / tick_ns), plus corrections of some rows."""
+def _steps(dt: list[int], tick_ns: int, step_ns: int, middle_ns: int) -> tuple[list[int], Columns] | None:
+    """Differences of the clock's steps, where tick = floor((step * step_ns + base_ns) / tick_ns), plus corrections
+    of some rows. None when those are too many."""
     shift = step_ns // 2 - middle_ns  # so that no time lies near the edge between two steps
-    shifted = [tick * tick_ns + shift for tick in ticks]
-    steps = [ns // step_ns for ns in shifted]
-    late = [ns % step_ns - shift for ns in shifted]
+    first = (dt[0] * tick_ns + shift) // step_ns
+    steps_of, late_of = _split(tick_ns, step_ns)
+    steps = list(map(steps_of.__getitem__, dt))
+    steps[0] = first
+    others = islice(map(late_of.__getitem__, dt), 1, None)
+    late = list(accumulate(others, initial=dt[0] * tick_ns - first * step_ns))
+    low, high = min(late), max(late)
+    if low + shift < 0 or high + shift >= step_ns:  # what lies between two steps has led astray
+        shifted = [tick * tick_ns + shift for tick in accumulate(dt)]
+        steps = differences([ns // step_ns for ns in shifted])
+        late = [ns % step_ns - shift for ns in shifted]
+        low, high = min(late), max(late)
+    if high - low < tick_ns:
+        return steps, {"C": [step_ns, (low + high + tick_ns) // 2]}
     base_ns = _base(late, tick_ns)
-    columns: Columns = {"C": [step_ns, base_ns]}
-    if not (max(late) <= base_ns < min(late) + tick_ns):
-        wrong = [(base_ns - one) // tick_ns for one in late]
-        rows = [row for row, by in enumerate(wrong) if by]
-        if len(rows) * 10 > len(ticks):
-            return ticks, {}
-        columns["h"], columns["r"] = differences(rows), [-wrong[row] for row in rows]
-    return steps, columns
+    wrong = [(base_ns - one) // tick_ns for one in late]
+    rows = [row for row, by in enumerate(wrong) if by]
+    if len(rows) * 10 > len(dt):
+        return None
+    return steps, {"C": [step_ns, base_ns], "h": differences(rows), "r": [-wrong[row] for row in rows]}
+
+
+class _Kept(dict[int, int]):
+    """Values of a function, kept where its argument is one that comes again and again."""
+
+    def __init__(self, of: Callable[[int], int]) -> None:
+        self._of = of
+
+    def __missing__(self, ticks: int) -> int:
+        value = self._of(ticks)
+        if ticks < _KEPT_TICKS:
+            self[ticks] = value
+        return value
+
+
+@lru_cache(maxsize=len(CLOCK_STEPS_NS))
+def _split(tick_ns: int, step_ns: int) -> tuple[_Kept, _Kept]:
+    """Of so many ticks: the nearest number of steps, and the nanoseconds left."""
+    steps_of = _Kept(lambda ticks: (ticks * tick_ns + step_ns // 2) // step_ns)
+    return steps_of, _Kept(lambda ticks: ticks * tick_ns - steps_of[ticks] * step_ns)
 
 
 def _base(late: Sequence[int], tick_ns: int) -> int:
     """The base that is right for most rows: for one that is `late`, all from there to a tick later are."""
-    low, high = min(late), max(late)
-    if high - low >= tick_ns:
-        ordered = sorted(late)
-        first, most = 0, 0
-        for last, one in enumerate(ordered):
-            while ordered[first] <= one - tick_ns:
-                first += 1
-            if last - first >= most:
-                most, low, high = last - first + 1, ordered[first], one
+    ordered = sorted(late)
+    first, most, low, high = 0, 0, ordered[0], ordered[0]
+    for last, one in enumerate(ordered):
+        while ordered[first] <= one - tick_ns:
+            first += 1
+        if last - first >= most:
+            most, low, high = last - first + 1, ordered[first], one
     return (low + high + tick_ns) // 2
 
 
@@ -130,14 +156,13 @@ def _base(late: Sequence[int], tick_ns: int) -> int:
 def _move_columns(columns: Columns, dt: list[int], xs: list[int], ys: list[int]) -> None:
     dx, dy = differences(xs), differences(ys)
     weight = _weight(dx, dy)
-    ex, ey = _errors(dx, weight), _errors(dy, weight)
-    x, y = _zigzag(ex), _zigzag(ey)
+    x, y = _errors(dx, weight), _errors(dy, weight)
     try:
         t = bytes(dt)
     except ValueError:
-        t = bytes([d if 0 <= d < ESCAPE else ESCAPE for d in dt])
+        t = bytes(map(_SHORT.__getitem__, dt))
     columns |= {"x": x, "y": y, "t": t}
-    if wide := _wide(x, y, ex, ey):
+    if wide := _wide(x, y, dx, dy, weight):
         columns["v"] = wide
     if ESCAPE in t:
         columns["u"] = [dt[found.start()] - ESCAPE for found in ESCAPES.finditer(t)]
@@ -145,26 +170,28 @@ def _move_columns(columns: Columns, dt: list[int], xs: list[int], ys: list[int])
         columns["w"] = weight
 
 
-def _errors(steps: list[int], weight: int) -> list[int]:
-    """What is left of the steps when each is predicted as weight / 4 of the step before."""
+def _errors(steps: list[int], weight: int) -> bytes:
+    """Zigzag codes of what is left of the steps when each is predicted as weight / 4 of the step before, or escapes.
+    `weight` is of `WEIGHTS`."""
     if weight == 0:
-        return steps
+        return bytes(map(_ZIGZAG.__getitem__, steps))
+    before = [0, *steps]
     if weight == 4:
-        return differences(steps)
-    return [step - (before * weight >> 2) for step, before in zip(steps, chain((0,), steps))]  # noqa: B905
+        return bytes(map(_ZIGZAG.__getitem__, map(sub, steps, before)))
+    errors = [step - (last >> 2) for step, last in zip(steps, before)]  # noqa: B905
+    return bytes(map(_ZIGZAG.__getitem__, errors))
 
 
-def _zigzag(values: list[int]) -> bytes:
-    """Zigzag codes of -127 to 127; an escape for every other value."""
-    return bytes(map(_ZIGZAG.get, values, repeat(ESCAPE)))
-
-
-def _wide(x: bytes, y: bytes, ex: list[int], ey: list[int]) -> list[int]:
-    """The values at the escapes: by move, x before y; zigzag, less 255."""
+def _wide(x: bytes, y: bytes, dx: list[int], dy: list[int], weight: int) -> list[int]:
+    """The errors at the escapes: by move, x before y; zigzag, less 255."""
     if ESCAPE not in x and ESCAPE not in y:
         return []
-    values = [ey[at >> 1] if at & 1 else ex[at >> 1] for at in escapes(x, y)]
-    return [(value << 1 if value >= 0 else ~(value << 1)) - ESCAPE for value in values]
+    wide = []
+    for at in escapes(x, y):
+        steps, move = (dy if at & 1 else dx), at >> 1
+        error = steps[move] - ((steps[move - 1] if move else 0) * weight >> 2)
+        wide.append((error << 1 if error >= 0 else ~(error << 1)) - ESCAPE)
+    return wide
 
 
 def escapes(x: bytes, y: bytes) -> list[int]:
@@ -176,76 +203,76 @@ def escapes(x: bytes, y: bytes) -> list[int]:
 
 
 def _weight(dx: list[int], dy: list[int]) -> int:
-    """The weight that packs best on a stretch in the middle."""
-    start = max(0, (len(dx) - _TRIAL_MOVES) // 2)
-    dx, dy = dx[start : start + _TRIAL_MOVES], dy[start : start + _TRIAL_MOVES]
-    trial = zstandard.ZstdCompressor(level=1, write_checksum=False)
+    """The weight that leaves the fewest distinct errors, judged by some moves from all over the batch: what packs
+    best has few. A few moves do not say; of those the packed size does."""
+    if len(dx) < _TRIALS_MIN:
+        return min(WEIGHTS, key=partial(_packed_bytes, dx, dy))
+    every = len(dx) // _TRIALS or 1
+    trials = [(steps[1::every], steps[::every]) for steps in (dx, dy)]  # each with the one before it
+    distinct = {
+        0: sum(len(set(steps)) for steps, _ in trials),
+        1: sum(len({step - (before >> 2) for step, before in zip(*pair)}) for pair in trials),  # noqa: B905
+        4: sum(len(set(map(sub, *pair))) for pair in trials),
+    }
+    return min(WEIGHTS, key=distinct.__getitem__)
 
-    def cost(weight: int) -> int:
-        ex, ey = _errors(dx, weight), _errors(dy, weight)
-        x, y = _zigzag(ex), _zigzag(ey)
-        return len(trial.compress(b"".join((x, y, msgpack.packb(_wide(x, y, ex, ey))))))
 
-    return min(WEIGHTS, key=cost)
+def _packed_bytes(dx: list[int], dy: list[int], weight: int) -> int:
+    x, y = _errors(dx, weight), _errors(dy, weight)
+    raw = b"".join((x, y, msgpack.packb(_wide(x, y, dx, dy, weight))))
+    return len(zstandard.ZstdCompressor(level=1, write_checksum=False).compress(raw))
 
 
 # --- everything else ----------------------------------------------------------------------------------------
 
 
-def _rare_columns(columns: Columns, rows: Rows, rare_dt: list[int], quanta_per_px: int) -> None:
-    codes = bytes([CODE[type(event)] for event in rows.rare])
-    of_kind: list[list[Any]] = [[] for _ in range(len(CODE))]
-    for code, event in zip(codes, rows.rare, strict=True):
-        of_kind[code].append(event)
-    columns |= {"k": codes, "i": differences(rows.before), "j": rare_dt}
-    _places(columns, rows, codes, quanta_per_px)
-    # Press and release, and the two of a key, share their columns: in the order of rows.
-    _named(columns, "B", "b", [event.button for event in rows.rare if isinstance(event, (Press, Release))])
-    _named(columns, "E", "e", [event.key for event in rows.rare if isinstance(event, (KeyPress, KeyRelease))])
-    if scrolls := of_kind[SCROLL]:
-        columns["s"] = [plain_number(event.dy) for event in scrolls]
-        if any(event.dx for event in scrolls):
-            columns["d"] = [plain_number(event.dx) for event in scrolls]
-        if any(event.count != abs(event.dx) + abs(event.dy) for event in scrolls):
-            columns["c"] = [int(event.count) for event in scrolls]
-    if gaps := of_kind[GAP]:
-        columns["l"] = [int(event.duration_ns) for event in gaps]
-        _named(columns, "G", "g", [event.source for event in gaps])
-    if displays := of_kind[DISPLAY]:
-        columns["Y"] = [
-            plain_number(value)
-            for event in displays
-            for value in (
-                event.display, event.x, event.y, event.width, event.height, event.scale, event.rotation
-            )
-        ]  # fmt: skip
-    if layouts := of_kind[LAYOUT]:
-        columns["L"] = [event.name for event in layouts]
-    if focuses := of_kind[FOCUS]:
-        columns["A"] = [event.app for event in focuses]
-        if any(event.title is not None for event in focuses):
-            columns["T"] = [event.title for event in focuses]
-        if any(event.x is not None for event in focuses):
-            frames = [v for event in focuses for v in (event.x, event.y, event.width, event.height)]
-            columns["W"] = [None if v is None else int(v) for v in frames]
+def _rare_columns(columns: Columns, rows: Rows, rare_dt: list[int]) -> None:
+    rare = rows.rare
+    columns |= {"k": rare.kinds, "i": differences(rows.before), "j": rare_dt}
+    _places(columns, rows)
+    _named(columns, "B", "b", rare.buttons)
+    _named(columns, "E", "e", rare.keys)
+    if rare.dy:
+        columns["s"] = rare.dy
+        if any(rare.dx):
+            columns["d"] = rare.dx
+        if any(map(ne, rare.counts, map(add, map(abs, rare.dx), map(abs, rare.dy)))):
+            columns["c"] = rare.counts
+    if rare.sources:
+        columns["l"] = rare.durations_ns
+        _named(columns, "G", "g", rare.sources)
+    if rare.displays:
+        columns["Y"] = list(map(plain_number, chain.from_iterable(rare.displays)))
+    if rare.layouts:
+        columns["L"] = rare.layouts
+    if rare.focuses:
+        apps, titles, *frames = zip(*rare.focuses, strict=True)
+        columns["A"] = list(apps)
+        if titles != (None,) * len(titles):
+            columns["T"] = list(titles)
+        if frames[0] != (None,) * len(titles):
+            columns["W"] = list(chain.from_iterable(zip(*frames, strict=True)))
 
 
-def _places(columns: Columns, rows: Rows, codes: bytes, quanta_per_px: int) -> None:
+def _places(columns: Columns, rows: Rows) -> None:
     """A press, release or scroll is where the last move was; what is elsewhere is listed."""
-    is_pointer = [code <= SCROLL for code in codes]
-    pointer: list[Any] = list(compress(rows.rare, is_pointer))
-    if not pointer:
+    rare = rows.rare
+    if not rare.x:
         return
-    after = itemgetter(0, 0, *compress(rows.before, is_pointer))  # two more, so that it is always a tuple
-    xs = [to_quanta(event.x, quanta_per_px) for event in pointer]
-    ys = [to_quanta(event.y, quanta_per_px) for event in pointer]
-    off = list(map(or_, map(ne, xs, after([0, *rows.x])[2:]), map(ne, ys, after([0, *rows.y])[2:])))
+    # Two more, so that it is always a tuple.
+    after = itemgetter(0, 0, *compress(rows.before, rare.kinds.translate(POINTING)))
+    off = [
+        x != at_x or y != at_y
+        for x, y, at_x, at_y in zip(
+            rare.x, rare.y, after([0, *rows.x])[2:], after([0, *rows.y])[2:], strict=True
+        )
+    ]
     if True in off:
         columns["a"] = differences(list(compress(range(len(off)), off)))
-        columns["p"], columns["q"] = (differences(list(compress(values, off))) for values in (xs, ys))
+        columns["p"], columns["q"] = (differences(list(compress(values, off))) for values in (rare.x, rare.y))
 
 
-def _named(columns: Columns, table: str, index: str, texts: list[str | None]) -> None:
+def _named(columns: Columns, table: str, index: str, texts: Sequence[str | None]) -> None:
     """Distinct texts in order of appearance, and each one's place among them; without a choice only the table."""
     if texts:
         place = {text: number for number, text in enumerate(dict.fromkeys(texts))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -65,6 +65,11 @@ class Metadata:
     """The plan in force, as far as it differs from collecting everything: lever -> value."""
     reasons: tuple[str, ...] = ()
     """Why that plan, in words."""
+
+    def times_ns(self, ticks: Iterable[int]) -> list[int]:
+        """Monotonic times, given ticks from the anchor."""
+        zero_ns, tick_ns = self.anchor.monotonic_ns, self.tick_ns
+        return [zero_ns + tick * tick_ns for tick in ticks]
 
     def to_wire(self) -> dict[str, list[Any]]:
         """The columns that are written, empty ones left out. `ValueError` when a value cannot be written."""

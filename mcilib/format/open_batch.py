@@ -30,18 +30,15 @@ from mcilib.events import (
 from mcilib.format.batch import write_frame
 from mcilib.format.header import Header
 from mcilib.format.metadata import QUANTA_MAX_PER_PX, TICK_MAX_NS, Coverage, Lever, Metadata
+from mcilib.format.rare import CODE, KEY_RELEASE, SCROLL, Rare, to_quanta
 from mcilib.format.rows import (
-    CODE,
     COORDINATE_MAX,
     COUNT_MAX,
-    KEY_RELEASE,
     ROWS_MAX,
-    SCROLL,
     SCROLL_MAX,
     Rows,
     Run,
     time_range,
-    to_quanta,
     writable,
 )
 from mcilib.protocols import SealedBatch
@@ -243,16 +240,26 @@ class OpenBatch:
         begin_ns = zero_ns - tick_ns // 2
         rows = Rows(
             [(t_ns - begin_ns) // tick_ns for t_ns in self._t_ns], self._x, self._y,
-            rare=self._rare, before=self._before,
+            rare=Rare.of(self._rare, self.quanta_per_px), before=self._before,
             rare_ticks=[int((event.t_ns - begin_ns) // tick_ns) for event in self._rare],
             synthetic=self._runs,
         )  # fmt: skip
         if not rows.in_order():  # sources interleave
             if rows.ticks == sorted(rows.ticks) and not rows.synthetic:
-                _place_rare(rows)
+                self._place_rare(rows)
             else:
                 rows = Rows.of(rows.events(metadata), metadata)
         return rows
+
+    def _place_rare(self, rows: Rows) -> None:
+        """Puts rare rows where their time belongs among moves that are in order; those of one tick as they came."""
+        order = sorted(range(len(rows.rare)), key=rows.rare_ticks.__getitem__)
+        rows.rare = Rare.of([self._rare[n] for n in order], self.quanta_per_px)
+        rows.rare_ticks = [rows.rare_ticks[n] for n in order]
+        rows.before = [
+            min(max(rows.before[n], bisect_left(rows.ticks, tick)), bisect_right(rows.ticks, tick))
+            for n, tick in zip(order, rows.rare_ticks, strict=True)
+        ]
 
     def seal(
         self,
@@ -291,17 +298,6 @@ class OpenBatch:
         )
         frame = write_frame(header, metadata, self.rows(metadata), level, recipients)
         return SealedBatch(batch_id, sequence, frame)
-
-
-def _place_rare(rows: Rows) -> None:
-    """Puts rare rows where their time belongs among moves that are in order; those of one tick as they came."""
-    order = sorted(range(len(rows.rare)), key=rows.rare_ticks.__getitem__)
-    rows.rare = [rows.rare[n] for n in order]
-    rows.rare_ticks = [rows.rare_ticks[n] for n in order]
-    rows.before = [
-        min(max(rows.before[n], bisect_left(rows.ticks, tick)), bisect_right(rows.ticks, tick))
-        for n, tick in zip(order, rows.rare_ticks, strict=True)
-    ]
 
 
 def _text_bytes(event: Event) -> int:

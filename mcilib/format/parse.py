@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, compress, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, compress
 from math import isfinite
 from typing import Any
 
-from mcilib.events import Display, Event, Focus, Gap, KeyPress, KeyRelease, Layout, Press, Release, Scroll
+from mcilib.events import Display, Focus
 from mcilib.format.columns import ESCAPE, ESCAPES, escapes
 from mcilib.format.metadata import NAME_MAX_BYTES, TIME_MAX_NS, Metadata
-from mcilib.format.rows import (
+from mcilib.format.rare import (
+    BUTTON,
     CODE,
-    COORDINATE_MAX,
-    COUNT_MAX,
     DISPLAY,
     FOCUS,
     GAP,
-    KEY_PRESS,
+    KEY,
     KEY_RELEASE,
     LAYOUT,
-    PRESS,
-    RELEASE,
-    ROWS_MAX,
+    POINTING,
     SCROLL,
+    Rare,
+    plain_number,
+)
+from mcilib.format.rows import (
+    COORDINATE_MAX,
+    COUNT_MAX,
+    ROWS_MAX,
     SCROLL_MAX,
     TITLE_MAX_BYTES,
     Rows,
@@ -31,7 +35,6 @@ from mcilib.format.rows import (
     apart,
     is_display,
     is_focus,
-    plain_number,
     tick_range,
     together,
 )
@@ -40,8 +43,6 @@ from mcilib.format.vocabulary import from_word, is_text
 STEP_MAX_NS = 60_000_000_000
 """Of a coarse clock."""
 _UNZIGZAG = bytes(((code >> 1) ^ -(code & 1)) & 255 for code in range(256))
-_NOT_POINTER = bytes(range(SCROLL + 1, 256))
-_BUTTONS, _KEYS = (PRESS, RELEASE), (KEY_PRESS, KEY_RELEASE)
 _ABOUT = frozenset("MSDPRH")
 """Columns about the batch, read by `Metadata` and by whoever opened the seal."""
 
@@ -59,13 +60,15 @@ def to_rows(columns: Mapping[str, Any], metadata: Metadata) -> Rows:
     rows.before = take.sums("i", len(kinds), 0, len(dt))
     if any(later < earlier for earlier, later in zip(rows.before, rows.before[1:], strict=False)):
         raise ValueError("column 'i' goes back")
-    ticks = list(accumulate(together(dt, take.integers("j", len(kinds)), rows.before)))
-    _times(take, rows, ticks, metadata)
-    times = [metadata.anchor.monotonic_ns + tick * metadata.tick_ns for tick in rows.rare_ticks]
-    rows.rare = _rare_events(take, rows, kinds, times, metadata.quanta_per_px)
+    steps = list(accumulate(together(dt, take.integers("j", len(kinds)), rows.before)))
+    ticks = _ticks(take, steps, metadata.tick_ns)
+    ordered = sorted(ticks)
+    _within("t", ordered[:1] + ordered[-1:], *tick_range(metadata.anchor, metadata.tick_ns))
+    rows.ticks, rows.rare_ticks = apart(ticks, rows.before)
+    rows.rare = _rare(take, rows, kinds)
     rows.synthetic = _runs(take, len(dt) + sum(code <= KEY_RELEASE for code in kinds))
     take.refuse_unknown()
-    return rows if rows.in_order() else Rows.of(rows.events(metadata), metadata)
+    return rows if ticks == ordered else Rows.of(rows.events(metadata), metadata)
 
 
 class Taker:
@@ -182,78 +185,57 @@ def _placed(name: str, errors: list[int], weight: int) -> list[int]:
     return _within(name, list(accumulate(errors)), -COORDINATE_MAX, COORDINATE_MAX)
 
 
-def _times(take: Taker, rows: Rows, ticks: list[int], metadata: Metadata) -> None:
-    """Ticks from the anchor: steps of a coarse clock undone, held to both clocks, put in order."""
+def _ticks(take: Taker, steps: list[int], tick_ns: int) -> list[int]:
+    """Ticks from the anchor: steps of a coarse clock undone."""
     clock = take.integers("C", None, -TIME_MAX_NS, TIME_MAX_NS)
-    corrected = take.places("h", len(ticks))
+    corrected = take.places("h", len(steps))
     by = take.integers("r", len(corrected))
-    if "C" in take:
-        if len(clock) != 2 or not 1 <= clock[0] <= STEP_MAX_NS:
-            raise ValueError("column 'C' is not a step and a base")
-        step_ns, base_ns = clock
-        tick_ns = metadata.tick_ns
-        ticks = [(step * step_ns + base_ns) // tick_ns for step in ticks]
-        for row, ticks_more in zip(corrected, by, strict=True):
-            ticks[row] += ticks_more
-    elif "h" in take:
-        raise ValueError("column 'h' without 'C'")
-    _within("t", ticks, *tick_range(metadata.anchor, metadata.tick_ns))
-    rows.ticks, rows.rare_ticks = apart(ticks, rows.before)
+    if "C" not in take:
+        if "h" in take:
+            raise ValueError("column 'h' without 'C'")
+        return steps
+    if len(clock) != 2 or not 1 <= clock[0] <= STEP_MAX_NS:
+        raise ValueError("column 'C' is not a step and a base")
+    step_ns, base_ns = clock
+    ticks = [(step * step_ns + base_ns) // tick_ns for step in steps]
+    for row, ticks_more in zip(corrected, by, strict=True):
+        ticks[row] += ticks_more
+    return ticks
 
 
-def _rare_events(take: Taker, rows: Rows, kinds: bytes, times: list[int], quanta_per_px: int) -> list[Event]:
-    """The rows that are no moves, made kind by kind."""
+def _rare(take: Taker, rows: Rows, kinds: bytes) -> Rare:
+    """The rows that are no moves."""
     if kinds and max(kinds) >= len(CODE):
         raise ValueError(f"kind {max(kinds)} is not known: written by a newer version?")
     if 0 in kinds:
         raise ValueError("a move among the other rows")
     count = [kinds.count(code) for code in range(len(CODE))]
-    pointer = kinds.translate(None, _NOT_POINTER)
-    buttons, keys = (bytes(c for c in kinds if low <= c <= high) for low, high in (_BUTTONS, _KEYS))
-    xs, ys = _places(take, rows, kinds, quanta_per_px)
-    button = take.names("B", "b", len(buttons))
-    key = take.names("E", "e", len(keys), optional=True)
-
-    def of(code: int, values: Iterable[Any], codes: bytes) -> Iterable[Any]:
-        return compress(values, map(code.__eq__, codes))
-
-    def at(code: int) -> Iterable[int]:
-        return of(code, times, kinds)
-
-    def pointing(code: int) -> tuple[Iterable[Any], ...]:
-        return at(code), of(code, xs, pointer), of(code, ys, pointer)
-
-    titles = take.titles("T", count[FOCUS]) if "T" in take else repeat(None)
+    rare = Rare(kinds)
+    rare.x, rare.y = _places(take, rows, kinds)
+    rare.buttons = take.names("B", "b", sum(kinds.translate(BUTTON)))
+    rare.keys = take.names("E", "e", sum(kinds.translate(KEY)), optional=True)
+    titles = take.titles("T", count[FOCUS]) if "T" in take else [None] * count[FOCUS]
     frames = take.values("W", 4 * count[FOCUS]) if "W" in take else [None] * 4 * count[FOCUS]
-    made: dict[int, Iterator[Event]] = {
-        PRESS: map(Press, *pointing(PRESS), of(PRESS, button, buttons)),
-        RELEASE: map(Release, *pointing(RELEASE), of(RELEASE, button, buttons)),
-        SCROLL: map(Scroll, *pointing(SCROLL), *_scrolls(take, count[SCROLL])),
-        KEY_PRESS: map(KeyPress, at(KEY_PRESS), of(KEY_PRESS, key, keys)),
-        KEY_RELEASE: map(KeyRelease, at(KEY_RELEASE), of(KEY_RELEASE, key, keys)),
-        GAP: map(Gap, at(GAP), take.integers("l", count[GAP], 0, TIME_MAX_NS), take.names("G", "g", count[GAP])),
-        DISPLAY: map(_display, at(DISPLAY), _groups(take.values("Y", 7 * count[DISPLAY]), 7)),
-        LAYOUT: map(Layout, at(LAYOUT), take.texts("L", count[LAYOUT], NAME_MAX_BYTES)),
-        FOCUS: map(
-            _focus, at(FOCUS), take.texts("A", count[FOCUS], NAME_MAX_BYTES, optional=True), titles, _groups(frames, 4)
-        ),
-    }  # fmt: skip
-    return [next(made[code]) for code in kinds]
+    rare.dx, rare.dy, rare.counts = _scrolls(take, count[SCROLL])
+    rare.durations_ns = take.integers("l", count[GAP], 0, TIME_MAX_NS)
+    rare.sources = take.names("G", "g", count[GAP])
+    displays = take.values("Y", 7 * count[DISPLAY])
+    rare.layouts = take.texts("L", count[LAYOUT], NAME_MAX_BYTES)
+    apps = take.texts("A", count[FOCUS], NAME_MAX_BYTES, optional=True)
+    rare.displays = [_display(values) for values in _groups(displays, 7)]
+    rare.focuses = list(map(_focus, apps, titles, _groups(frames, 4)))
+    return rare
 
 
-def _places(take: Taker, rows: Rows, kinds: bytes, quanta_per_px: int) -> tuple[list[float], list[float]]:
+def _places(take: Taker, rows: Rows, kinds: bytes) -> tuple[list[int], list[int]]:
     """Of presses, releases and scrolls: where the last move was, but for the exceptions."""
-    before = list(compress(rows.before, map(SCROLL.__ge__, kinds)))
-    at_x, at_y = [0, *rows.x], [0, *rows.y]
-    xs: list[float] = [at_x[moves] for moves in before]
-    ys: list[float] = [at_y[moves] for moves in before]
+    before = list(compress(rows.before, kinds.translate(POINTING)))
+    xs, ys = (list(map([0, *places].__getitem__, before)) for places in (rows.x, rows.y))
     places = take.places("a", len(before))
     elsewhere = (take.sums(name, len(places), -COORDINATE_MAX, COORDINATE_MAX) for name in "pq")
     for place, x, y in zip(places, *elsewhere, strict=True):
         xs[place], ys[place] = x, y
-    if quanta_per_px == 1:
-        return xs, ys
-    return [x / quanta_per_px for x in xs], [y / quanta_per_px for y in ys]
+    return xs, ys
 
 
 def _scrolls(take: Taker, count: int) -> tuple[list[Any], list[Any], list[int]]:
@@ -270,22 +252,23 @@ def _scrolls(take: Taker, count: int) -> tuple[list[Any], list[Any], list[int]]:
     return dxs, dys, [int(n) for n in counts]
 
 
-def _focus(t_ns: int, app: str | None, title: str | None, frame: list[Any]) -> Focus:
-    focus = Focus(t_ns, app, title, *frame)
-    if not ({int}.issuperset(map(type, frame)) or frame == [None] * 4) or not is_focus(focus):
-        raise ValueError("column 'W' holds a place that is none")
-    return focus
-
-
-def _display(t_ns: int, values: list[Any]) -> Display:
-    display, x, y, width, height, scale, rotation = values
-    whole = {int}.issuperset(map(type, (display, x, y, width, height, rotation)))
-    if not whole or type(scale) not in (int, float):
+def _display(values: list[Any]) -> tuple[Any, ...]:
+    """The fields of a `Display` after its time."""
+    *whole, scale, rotation = values
+    if not {int}.issuperset(map(type, (*whole, rotation))) or type(scale) not in (int, float):
         raise ValueError("column 'Y' holds something that is no number")
-    event = Display(t_ns, display, x, y, width, height, float(scale), rotation)
-    if not is_display(event):
+    fields = (*whole, float(scale), rotation)
+    if not is_display(Display(0, *fields)):
         raise ValueError("column 'Y' holds a display out of range")
-    return event
+    return fields
+
+
+def _focus(app: str | None, title: str | None, frame: list[Any]) -> tuple[Any, ...]:
+    """The fields of a `Focus` after its time."""
+    fields = (app, title, *frame)
+    if not ({int}.issuperset(map(type, frame)) or frame == [None] * 4) or not is_focus(Focus(0, *fields)):
+        raise ValueError("column 'W' holds a place that is none")
+    return fields
 
 
 def _groups(values: list[Any], size: int) -> Iterator[list[Any]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
+from operator import add
 from typing import Any, TypeAlias, TypeVar
 
 from mcilib.clock import ClockAnchor
 from mcilib.events import (
-    EVENT_TYPES,
     Display,
     Event,
     Focus,
@@ -26,6 +27,7 @@ from mcilib.events import (
     Scroll,
 )
 from mcilib.format.metadata import NAME_MAX_BYTES, TIME_MAX_NS, Metadata
+from mcilib.format.rare import CODE, KEY_RELEASE, Rare, to_px, to_quanta
 from mcilib.format.vocabulary import is_text
 
 ROWS_MAX = 65_536
@@ -41,10 +43,6 @@ SCALE_MAX = 64
 DISPLAY_MAX = 255
 ROTATIONS = (0, 90, 180, 270)
 
-CODE: dict[type, int] = {cls: code for code, cls in enumerate(EVENT_TYPES.values())}
-"""Kind codes of the format, by class."""
-MOVE, PRESS, RELEASE, SCROLL, KEY_PRESS, KEY_RELEASE, GAP, DISPLAY, LAYOUT, FOCUS = CODE.values()
-
 T = TypeVar("T")
 Run: TypeAlias = "tuple[int, bool | None]"
 """From this input row (kinds 0 to 5, counted from 0) on, `synthetic` has this value."""
@@ -59,8 +57,8 @@ class Rows:
     x: list[int] = field(default_factory=list)
     """Per move, in quanta."""
     y: list[int] = field(default_factory=list)
-    rare: list[Event] = field(default_factory=list)
-    """Every other row; its `t_ns` is in whole ticks from the anchor, its position in whole quanta."""
+    rare: Rare = field(default_factory=Rare)
+    """Every other row."""
     before: list[int] = field(default_factory=list)
     """Per rare row: how many moves come before it, rising."""
     rare_ticks: list[int] = field(default_factory=list)
@@ -73,17 +71,13 @@ class Rows:
 
     def in_order(self) -> bool:
         """By time, as they are written; what comes from elsewhere need not be."""
-        ticks, rare = self.ticks, self.rare_ticks
-        if ticks != sorted(ticks) or rare != sorted(rare):
-            return False
-        padded = [min(ticks[:1] + rare[:1], default=0), *ticks, max(ticks[-1:] + rare[-1:], default=0)]
-        return all(
-            padded[place] <= tick <= padded[place + 1] for place, tick in zip(self.before, rare, strict=True)
-        )
+        every = self.all_ticks()
+        rare = list(map(every.__getitem__, map(add, self.before, count())))
+        return rare == self.rare_ticks and self.ticks == sorted(self.ticks)
 
     def all_ticks(self) -> list[int]:
-        """Of all rows, in their order."""
-        return together(self.ticks, self.rare_ticks, self.before)
+        """Of all rows, in order of time."""
+        return sorted(self.ticks + self.rare_ticks)
 
     @classmethod
     def of(cls, events: Sequence[Event], metadata: Metadata) -> Rows:
@@ -98,7 +92,7 @@ class Rows:
         for index, event in enumerate(events):
             if not (writable(event, quanta) and low_ns <= event.t_ns <= high_ns):
                 raise ValueError(f"row {index} cannot be written")
-        rows, zero_ns = cls(), anchor.monotonic_ns - tick_ns // 2
+        rows, rare, zero_ns = cls(), list[Event](), anchor.monotonic_ns - tick_ns // 2
         # Rounded before it is sorted: what is read back must sort the same.
         timed = [((event.t_ns - zero_ns) // tick_ns, event) for event in events]
         timed.sort(key=lambda pair: pair[0])
@@ -116,18 +110,21 @@ class Rows:
             else:
                 rows.before.append(len(rows.ticks))
                 rows.rare_ticks.append(int(tick))
-                rows.rare.append(rounded(event, anchor.monotonic_ns + int(tick) * tick_ns, quanta))
+                rare.append(event)
+        rows.rare = Rare.of(rare, quanta)
         return rows
 
     def events(self, metadata: Metadata) -> tuple[Event, ...]:
         """As records."""
-        zero_ns, tick_ns, quanta = metadata.anchor.monotonic_ns, metadata.tick_ns, metadata.quanta_per_px
-        times = [zero_ns + tick * tick_ns for tick in self.ticks]
-        xs: Sequence[float] = self.x if quanta == 1 else [x / quanta for x in self.x]
-        ys: Sequence[float] = self.y if quanta == 1 else [y / quanta for y in self.y]
-        moves: list[Event] = list(map(Move, times, xs, ys))
-        events = together(moves, self.rare, self.before)
+        xs, ys = (to_px(places, metadata.quanta_per_px) for places in (self.x, self.y))
+        moves: list[Event] = list(map(Move, metadata.times_ns(self.ticks), xs, ys))
+        events = together(moves, self.rare_events(metadata), self.before)
         return tuple(self._marked(events) if self.synthetic else events)
+
+    def rare_events(self, metadata: Metadata) -> list[Event]:
+        """Every row that is no move, as a record, with `synthetic` not said."""
+        times_ns = metadata.times_ns(self.rare_ticks)
+        return self.rare.events(times_ns, metadata.quanta_per_px)
 
     def _marked(self, events: list[Event]) -> list[Event]:
         """With `synthetic` said."""
@@ -184,41 +181,6 @@ def tick_range(anchor: ClockAnchor, tick_ns: int) -> tuple[int, int]:
     return -((TIME_MAX_NS + behind) // tick_ns), (TIME_MAX_NS - ahead) // tick_ns
 
 
-def to_quanta(place: float, quanta_per_px: int) -> int:
-    """To the nearest; halves to even, as `round`."""
-    if type(place) is int:
-        return place * quanta_per_px
-    return round(float(place) * quanta_per_px)
-
-
-def rounded(event: Event, t_ns: int, quanta_per_px: int) -> Event:
-    """A rare row as it will be read back: plain numbers, whole quanta, `synthetic` apart."""
-    match event:
-        case Press() | Release():
-            return type(event)(t_ns, _px(event.x, quanta_per_px), _px(event.y, quanta_per_px), event.button)
-        case Scroll():
-            return Scroll(
-                t_ns, _px(event.x, quanta_per_px), _px(event.y, quanta_per_px),
-                plain_number(event.dx), plain_number(event.dy), int(event.count),
-            )  # fmt: skip
-        case KeyPress() | KeyRelease():
-            return type(event)(t_ns, event.key)
-        case Gap():
-            return Gap(t_ns, int(event.duration_ns), event.source)
-        case Display():
-            return Display(
-                t_ns, int(event.display), int(event.x), int(event.y), int(event.width), int(event.height),
-                float(event.scale), int(event.rotation),
-            )  # fmt: skip
-        case Layout():
-            return Layout(t_ns, event.name)
-        case Focus():
-            frame = (event.x, event.y, event.width, event.height)
-            whole = (None if v is None else int(v) for v in frame)
-            return Focus(t_ns, event.app, event.title, *whole)
-    raise ValueError(f"{type(event).__name__} is not an event that the format knows")
-
-
 def writable(event: object, quanta_per_px: int = 1) -> bool:
     """Can this event be written, apart from its time? False for NaN, absurd sizes and unknown classes."""
     is_writable = _WRITABLE.get(type(event))
@@ -248,12 +210,6 @@ def is_focus(event: Focus) -> bool:
             or all(v is not None and -COORDINATE_MAX <= v <= COORDINATE_MAX for v in frame)
         )
     )
-
-
-def plain_number(value: Any) -> int | float:
-    """An integer where the value is whole, so that equal steps are written alike."""
-    whole = int(value)
-    return whole if whole == value else float(value)
 
 
 def _is_place(event: Move | Press | Release | Scroll, quanta_per_px: int) -> bool:
@@ -294,8 +250,3 @@ _WRITABLE: dict[type, Callable[[Any, int], bool]] = {
     Layout: lambda event, _: is_text(event.name, NAME_MAX_BYTES),
     Focus: lambda event, _: is_focus(event),
 }
-
-
-def _px(place: float, quanta_per_px: int) -> float:
-    quanta = to_quanta(place, quanta_per_px)
-    return quanta if quanta_per_px == 1 else quanta / quanta_per_px

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mcilib.errors import ConfigError
-from mcilib.events import EVENT_TYPES
+from mcilib.events import EVENT_TYPES, Event
 from mcilib.format.batch import Metadata, decode_rows
-from mcilib.format.rows import CODE, KEY_RELEASE, MOVE, Rows, together
+from mcilib.format.rare import KEY_RELEASE, MOVE
+from mcilib.format.rows import Rows, together
 from mcilib.reader.events import Reader
 from mcilib.reader.export import Exported, Tally, appearing
 from mcilib.reader.fields import FIELDS, own_fields
@@ -114,13 +115,14 @@ def _record_batches(pa: Any, schema: Any, reader: Reader, tally: Tally) -> Itera
     for entry, read in reader._opened(decode_rows):
         if read is not None:
             metadata, rows = read
-            tally.add(rows.rare, len(rows.ticks))
+            rare = rows.rare_events(metadata)
+            tally.add(rare, len(rows.ticks))
             if len(rows):
-                yield _record_batch(pa, schema, entry, metadata, rows)
+                yield _record_batch(pa, schema, entry, metadata, rows, rare)
 
 
 def _codes(rows: Rows) -> list[int]:
-    return together([MOVE] * len(rows.ticks), [CODE[type(event)] for event in rows.rare], rows.before)
+    return together([MOVE] * len(rows.ticks), list(rows.rare.kinds), rows.before)
 
 
 def _synthetic(rows: Rows) -> list[bool | None]:
@@ -148,11 +150,12 @@ def _grouped(batches: Iterator[Any]) -> Iterator[list[Any]]:
         yield group
 
 
-def _record_batch(pa: Any, schema: Any, entry: Entry, metadata: Metadata, rows: Rows) -> Any:
+def _record_batch(
+    pa: Any, schema: Any, entry: Entry, metadata: Metadata, rows: Rows, rare: list[Event]
+) -> Any:
     """One of our batches. Types are always named: to guess one, pyarrow looks for packages again and again."""
-    count, anchor, tick_ns = len(rows), metadata.anchor, metadata.tick_ns
-    ahead_ns = anchor.to_wall_ns(0)
-    times = [anchor.monotonic_ns + tick * tick_ns for tick in rows.all_ticks()]
+    count, ahead_ns = len(rows), metadata.anchor.to_wall_ns(0)
+    times = metadata.times_ns(rows.all_ticks())
 
     def packed(cls: Any, typecode: str, values: Iterable[int]) -> Any:
         return pa.Array.from_buffers(cls, count, [None, pa.py_buffer(array(typecode, values))])
@@ -172,7 +175,7 @@ def _record_batch(pa: Any, schema: Any, entry: Entry, metadata: Metadata, rows: 
         "seq": packed(pa.int64(), "q", [entry.sequence] * count),
         "i": packed(pa.int32(), "i", range(count)),
     }
-    own = [own_fields(event) for event in rows.rare]
+    own = [own_fields(event) for event in rare]
     for name in "xy":
         moves: Any = getattr(rows, name)
         if metadata.quanta_per_px != 1:

@@ -76,7 +76,7 @@ def test_sealing_to_nobody_is_refused() -> None:
 
 def test_the_smallest_of_several_tries_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = [b"four", b"six...", b"2.", b"three"]
-    assert len(tries) == limits.SEAL_TRIES
+    monkeypatch.setattr(limits, "SEAL_TRIES", len(tries))
     monkeypatch.setattr(pyrage, "encrypt", lambda data, keys: tries.pop())
     assert seal(b"x", RECIPIENTS) == b"2."
     assert not tries
