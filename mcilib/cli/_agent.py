@@ -19,6 +19,7 @@ from mcilib.consent import SCOPES, Grant
 from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.errors import ConfigError, DeliveryError, GrantError, McilibError, SealError, SpoolError
+from mcilib.events import EVENT_TYPES
 from mcilib.privacy import KeyDetail
 from mcilib.protocols import Outcome, Source
 from mcilib.sources.keyboard import KeyboardSource
@@ -212,7 +213,9 @@ def _status_line(collector: Collector, passed_s: float) -> str:
 def _summary(run: Statistics, before: SpoolStatistics, after: SpoolStatistics, reason: str) -> None:
     """What this run came to."""
     capture = run.capture
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in capture.captured.items() if number)
+    kinds = ", ".join(
+        f"{capture.captured[kind]:,} {kind}" for kind in EVENT_TYPES if capture.captured.get(kind)
+    )
     events = count(sum(capture.captured.values()), "event")
     rows = [["Captured:", f"{events} ({kinds})" if kinds else events]]
     dropped = {cause: number for cause, number in capture.dropped.items() if number}
