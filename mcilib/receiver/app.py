@@ -6,9 +6,13 @@ The statuses and their meaning are `docs/spec/upload-protocol.md`. The disk is t
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeAlias
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,17 +25,35 @@ import mcilib
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
 from mcilib.errors import BatchFormatError, ConfigError, StoreError
-from mcilib.format.batch import read_header, split_frames
+from mcilib.format.batch import Header, read_header, split_frames
 from mcilib.protocols import Receipt, ReceiptStatus
-from mcilib.receiver.store import BatchStore
+from mcilib.receiver import control
+from mcilib.receiver.rate import DeviceRate
+from mcilib.receiver.store import BatchStore, Deletion, Steps
 
 CONTENT_TYPE = "application/vnd.mcilib.batches"
+CONTROL_TYPE = "application/json"
 
 BODY_TIMEOUT_S = 120.0
 """For a whole body: a full request of 1 MiB at 9 kB/s. Slower senders get 408."""
 
 BATCHES_PER_REQUEST = limits.RESPONSE_MAX_BYTES // 128
 """More are refused with 413: a receipt takes 78 bytes and a reason, and senders read only so much."""
+
+BATCHES_PER_STEP = 128
+"""Stored in one pass of a thread: flushing many at once is quicker, and between two passes a shutdown may come."""
+
+CONTROL_MAX_BODY_BYTES = control.RECORDS_PER_REQUEST * limits.CONTROL_MAX_BYTES
+"""Of a request with control records."""
+
+CONTROL_BUDGET_S = limits.REQUEST_TIMEOUT_S / 2
+"""A request waits so long for its deletions; then they go on without it, and the sender asks again."""
+
+CONTROL_RETRY_AFTER_S = 10
+"""What that sender is asked to wait."""
+
+DELETIONS_KEPT = 100
+"""Results of deletions that ended after their request, for the sender that asks again."""
 
 REASONS_MAX_CHARS = 16_384
 """Of all reasons in one answer; later ones are left out, for the same cause."""
@@ -45,6 +67,11 @@ LOG_INTERVAL_NS = 60_000_000_000
 _log = logging.getLogger("mcilib.receiver")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
+
+_Frame: TypeAlias = tuple[Header | str, bytes]
+"""Its header, or why it cannot be read."""
+
+_DIGESTS = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
 
 class _Refused(Exception):
@@ -61,22 +88,29 @@ def create_app(
     token: str | None,
     max_body_bytes: int = limits.RECEIVER_MAX_BODY_BYTES,
     body_timeout_s: float = BODY_TIMEOUT_S,
+    device_requests: int = limits.RECEIVER_DEVICE_REQUESTS,
     clock: Clock | None = None,
 ) -> Starlette:
     """The application; any ASGI server can run it, any number of them on one store.
 
-    With a `token` (visible ASCII, no spaces) each upload must carry it as a bearer token; without one anybody
-    who reaches the port may upload. Raises `ConfigError` for an unusable token. Starts nothing.
+    With a `token` (visible ASCII, no spaces) each upload and control record must carry it as a bearer token;
+    without one anybody who reaches the port may send them. `device_requests` is how many requests one device may
+    make at once and again in each minute, of this process. Raises `ConfigError` for an unusable token and a
+    number below 1. Starts nothing.
     """
     if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
         raise ConfigError(
             "The token is empty or has spaces or characters that no HTTP header carries",
             "Use a random token of letters and digits, such as `openssl rand -hex 32` gives.",
         )
-    receiver = _Receiver(store, token, max_body_bytes, body_timeout_s, clock or SystemClock())
+    if device_requests < 1:
+        raise ConfigError(f"{device_requests} requests of a device are none", "Allow one a minute at least.")
+    rate = DeviceRate(device_requests, limits.RECEIVER_DEVICE_WINDOW_S)
+    receiver = _Receiver(store, token, max_body_bytes, body_timeout_s, rate, clock or SystemClock())
     return Starlette(
         routes=[
             Route("/v1/batches", receiver.guarded(receiver.post_batches), methods=["POST"]),
+            Route("/v1/control", receiver.guarded(receiver.post_control), methods=["POST"]),
             Route("/v1/health", receiver.guarded(receiver.get_health), methods=["GET"]),
         ],
         exception_handlers={HTTPException: _http_error},
@@ -85,14 +119,22 @@ def create_app(
 
 class _Receiver:
     def __init__(
-        self, store: BatchStore, token: str | None, max_body_bytes: int, body_timeout_s: float, clock: Clock
+        self,
+        store: BatchStore,
+        token: str | None,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        rate: DeviceRate,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._token = token.encode() if token is not None else None
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._rate = rate
         self._clock = clock
         self._logged_ns: dict[str, int] = {}
+        self._deletions: dict[Deletion, asyncio.Task[int]] = {}
 
     async def get_health(self, request: Request) -> Response:
         return JSONResponse(
@@ -100,22 +142,61 @@ class _Receiver:
         )
 
     async def post_batches(self, request: Request) -> Response:
-        self._check_head(request)
-        body = await self._read_body(request)
+        self._check_head(request, CONTENT_TYPE, self._max_body_bytes)
+        body = await self._read_body(request, self._max_body_bytes)
+        digests = request.headers.getlist("content-digest")
         try:
-            frames = await run_in_threadpool(_split, body)
+            frames = await run_in_threadpool(_frames_of, body, digests)
         except BatchFormatError as error:
             raise _Refused(400, f"The body is not a sequence of batches: {error.reason}") from None
-        receipts = []
-        reasons_chars = 0
-        for frame in frames:  # one hop to the pool for each, so that a shutdown may come between two
-            receipt = await run_in_threadpool(self._store_one, frame)
-            reasons_chars += len(receipt.reason)
-            reason = receipt.reason if reasons_chars <= REASONS_MAX_CHARS else ""
-            receipts.append({"batch": receipt.batch_id, "status": receipt.status.value, "reason": reason})
-        return JSONResponse({"receipts": receipts})
+        self._check_rate({header.device for header, _ in frames if isinstance(header, Header)})
+        receipts: list[Receipt] = []
+        for at in range(0, len(frames), BATCHES_PER_STEP):
+            receipts += await run_in_threadpool(self._store_some, frames[at : at + BATCHES_PER_STEP])
+        return _answer("batch", receipts)
 
-    def _check_head(self, request: Request) -> None:
+    async def post_control(self, request: Request) -> Response:
+        most = min(CONTROL_MAX_BODY_BYTES, self._max_body_bytes)
+        self._check_head(request, CONTROL_TYPE, most)
+        body = await self._read_body(request, most)
+        _check_digest(body, request.headers.getlist("content-digest"))
+        try:
+            records = await run_in_threadpool(control.records_of, body)
+        except ValueError as error:
+            raise _Refused(400, f"The body is no request of control records: {error}") from None
+        if len(records) > control.RECORDS_PER_REQUEST:
+            raise _Refused(413, f"More than {control.RECORDS_PER_REQUEST} records in one request")
+        self._check_rate({record.device for record in records if record.device})
+        until_ns = self._clock.monotonic_ns() + round(CONTROL_BUDGET_S * 1e9)
+        receipts = []
+        for record in records:
+            status = ReceiptStatus.REJECTED
+            if record.deletion is not None:
+                done = await self._carry_out(record.deletion, until_ns)
+                status = ReceiptStatus.STORED if done else ReceiptStatus.DUPLICATE
+            receipts.append(Receipt(record.record_id, status, record.reason))
+        return _answer("record", receipts)
+
+    async def _carry_out(self, deletion: Deletion, until_ns: int) -> int:
+        """How much it changed. Where time runs out it goes on; who asks again gets the result."""
+        task = self._deletions.get(deletion)
+        if task is None:
+            if len(self._deletions) >= DELETIONS_KEPT:
+                self._deletions = {d: t for d, t in self._deletions.items() if not t.done()}
+            task = asyncio.create_task(_run(self._store.delete(deletion)))
+            self._deletions[deletion] = task
+        left_s = (until_ns - self._clock.monotonic_ns()) / 1e9
+        await asyncio.wait({task}, timeout=max(0.0, left_s))
+        if not task.done():
+            raise _Refused(
+                503,
+                "The deletion takes longer and goes on; ask again",
+                {"Retry-After": str(CONTROL_RETRY_AFTER_S)},
+            )
+        self._deletions.pop(deletion, None)
+        return task.result()
+
+    def _check_head(self, request: Request, content_type: str, max_body_bytes: int) -> None:
         """All that can be refused before the body has come."""
         headers = request.headers
         if self._token is not None:
@@ -124,37 +205,44 @@ class _Receiver:
             equal = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
             if not (equal and scheme.lower() == "bearer"):
                 raise _Refused(401, "A valid bearer token is needed", {"WWW-Authenticate": "Bearer"})
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != CONTENT_TYPE:
-            raise _Refused(415, f"The Content-Type must be {CONTENT_TYPE}")
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != content_type:
+            raise _Refused(415, f"The Content-Type must be {content_type}")
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise _Refused(415, "A Content-Encoding is not accepted: batches are compressed already")
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            raise self._too_large()
+        if length.isdecimal() and int(length) > max_body_bytes:
+            raise _too_large(max_body_bytes)
 
-    async def _read_body(self, request: Request) -> bytes:
+    def _check_rate(self, devices: Collection[str]) -> None:
+        wait_s = self._rate.wait_s(devices, self._clock.monotonic_ns() / 1e9)
+        if wait_s > 0:
+            raise _Refused(
+                429,
+                "Too many requests of this device; nothing of this one was stored",
+                {"Retry-After": str(math.ceil(wait_s))},
+            )
+
+    async def _read_body(self, request: Request, max_body_bytes: int) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_timeout_s):
                 async for chunk in request.stream():
                     body += chunk
-                    if len(body) > self._max_body_bytes:
-                        raise self._too_large()
+                    if len(body) > max_body_bytes:
+                        raise _too_large(max_body_bytes)
         except TimeoutError:
             raise _Refused(
                 408, f"The body took more than {self._body_timeout_s:g} s", {"Connection": "close"}
             ) from None
         return bytes(body)
 
-    def _too_large(self) -> _Refused:
-        return _Refused(413, f"The body is larger than {self._max_body_bytes} bytes")
-
-    def _store_one(self, frame: bytes) -> Receipt:
-        try:
-            header = read_header(frame)
-        except BatchFormatError as error:
-            return Receipt("", ReceiptStatus.REJECTED, error.reason)
-        return self._store.put(header, frame)
+    def _store_some(self, frames: list[_Frame]) -> list[Receipt]:
+        """Receipts in the order of the frames."""
+        stored = iter(self._store.put([(h, data) for h, data in frames if isinstance(h, Header)]))
+        return [
+            next(stored) if isinstance(header, Header) else Receipt("", ReceiptStatus.REJECTED, header)
+            for header, _ in frames
+        ]
 
     def guarded(self, endpoint: _Endpoint) -> _Endpoint:
         """Turns every trouble into a JSON answer that tells a stranger nothing about this machine."""
@@ -193,16 +281,66 @@ class _Receiver:
             _log.error(message, *args, exc_info=exc_info)
 
 
-def _split(body: bytes) -> list[bytes]:
+def _frames_of(body: bytes, digests: list[str]) -> list[_Frame]:
     """The frames of a body, all of them or none: nothing is stored before the last one is found whole."""
-    frames = []
+    _check_digest(body, digests)
+    frames: list[_Frame] = []
     for frame in split_frames(body):
-        frames.append(frame)
+        try:
+            frames.append((read_header(frame), frame))
+        except BatchFormatError as error:
+            frames.append((error.reason, frame))
         if len(frames) > BATCHES_PER_REQUEST:
             raise _Refused(413, f"More than {BATCHES_PER_REQUEST} batches in one request")
     if not frames:
         raise BatchFormatError("it is empty")
     return frames
+
+
+def _check_digest(body: bytes, fields: list[str]) -> None:
+    """RFC 9530: what is named in an algorithm that we know must be right; the others do not count."""
+    for member in ",".join(fields).split(","):
+        name, _, value = member.partition(";")[0].strip().partition("=")
+        if name not in _DIGESTS:
+            continue
+        try:
+            if not (len(value) > 2 and value.startswith(":") and value.endswith(":")):
+                raise ValueError(value)
+            wanted = base64.b64decode(value[1:-1], validate=True)
+        except ValueError:
+            raise _Refused(400, f"The Content-Digest has no byte sequence for {name}") from None
+        if _DIGESTS[name](body).digest() != wanted:
+            raise _Refused(400, "The body is not what its Content-Digest says: it was damaged on the way")
+
+
+def _answer(name: str, receipts: list[Receipt]) -> Response:
+    answer = []
+    reasons_chars = 0
+    for receipt in receipts:
+        reasons_chars += len(receipt.reason)
+        reason = receipt.reason if reasons_chars <= REASONS_MAX_CHARS else ""
+        answer.append({name: receipt.batch_id, "status": receipt.status.value, "reason": reason})
+    return JSONResponse({"receipts": answer})
+
+
+async def _run(steps: Steps) -> int:
+    """Works in the pool, one step after the other."""
+    while True:
+        ended, result = await run_in_threadpool(_step, steps)
+        if ended:
+            return result
+
+
+def _step(steps: Steps) -> tuple[bool, int]:
+    try:
+        next(steps)
+    except StopIteration as end:
+        return True, end.value
+    return False, 0
+
+
+def _too_large(max_body_bytes: int) -> _Refused:
+    return _Refused(413, f"The body is larger than {max_body_bytes} bytes")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

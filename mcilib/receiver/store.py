@@ -1,39 +1,46 @@
-"""Where received batches lie: durable before `put` returns, each id once.
+"""What a store of received batches promises, and how each keeps it; where the bytes lie is for its subclasses.
 
-Layout under the store's folder::
+Layout, in a folder and in an object store alike::
 
     batches/<date of receipt>/<device>/<sequence, 16 digits>-<batch id>.mcib     the bytes as they came
     ids/<first two digits>/<batch id>                                            one line: the path above
-    tmp/                                                                         being written
+    participants/<date of receipt>/<participant>/<device>                        empty: who is in that day
+    deleted/<hash of participant>/<hash of batch id, or `all`>                   empty: must never come back
 
-An id is claimed in `ids/` before its bytes appear in `batches/`, and both appear by an exclusive `link` of a
-finished file. So two uploads at once, two receivers on one folder and a crash at any point end with one copy:
-whoever comes later reads the claim and completes or compares at the path it names.
+Every name appears by an exclusive creation, whole and durable, in this order: an id is claimed in `ids/`, its
+participant is noted for the day, its bytes appear. So two uploads at once, two receivers on one store and a
+crash at any point end with one copy: whoever comes later reads the claim and completes or compares at the path
+it names.
+
+A deletion first writes its tombstones while no upload of that participant is under way (how, is for the
+subclass), so that each upload is either seen by the search that follows, or sees the tombstone. Tombstones are
+SHA-256 of random ids: nobody gets from them to an id. Claims go before bytes, since names of bytes tell their
+id: a deletion that was cut off goes on where it was.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from hashlib import sha256
 from typing import Protocol
 
-from mcilib.errors import StoreError
+from mcilib.errors import BatchFormatError
+from mcilib.format.batch import read_header
 from mcilib.protocols import Receipt, ReceiptStatus
 
-TMP_MAX_AGE_S = 3_600.0
-"""A file in `tmp/` older than this was left by a crash: a write takes seconds. Removed at construction."""
-
 SEQUENCE_DIGITS = 16
-KNOWN_FOLDERS = 4_096
-"""Folders remembered as made durable, to save their fsync: a day of 4,000 devices, 1 MB."""
+
+STEP_FILES = 200
+"""A deletion pauses after so many, so that a receiver can end in the midst of one: 50 ms on an ordinary disk."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_CLAIM = re.compile(r"batches/\d{4}-\d\d-\d\d/[0-9a-f]{32}/\d{16}-([0-9a-f]{32})\.mcib\n?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_NAME = re.compile(r"\d{16}-([0-9a-f]{32})\.mcib", re.ASCII)
+_CLAIM = re.compile(rf"batches/{_DAY.pattern}/[0-9a-f]{{32}}/{_NAME.pattern}\n?", re.ASCII)
 
 
 class BatchHeader(Protocol):
@@ -43,195 +50,380 @@ class BatchHeader(Protocol):
     def batch_id(self) -> str: ...
 
     @property
+    def participant(self) -> str: ...
+
+    @property
     def device(self) -> str: ...
 
     @property
     def sequence(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a participant wants gone. All ids are 32 hex digits."""
+
+    participant: str
+    device: str
+    """Looked through even where the store has no note of the participant."""
+    batches: tuple[str, ...] | None = None
+    """None: everything of that participant, from all devices."""
+
+
+Steps = Generator[None, None, int]
+"""Work in steps of well under a second: it is done when the generator has ended, which may be dropped earlier
+and begun again. Returns how many things were removed or newly forbidden."""
+
+
 class BatchStore(Protocol):
     """Keeps received batches.
 
-    Promise: when `put` returns `stored` or `duplicate`, the batch survives a power cut, and exactly one copy
-    of its id is kept however many uploads, threads and receivers race. Callable from any thread.
+    Promise: a receipt of `stored` or `duplicate` says that the batch survives a power cut; exactly one copy of
+    its id is kept however many uploads, threads and receivers race. When a deletion has ended, neither bytes nor
+    ids of what it names are in the store, and never will be: an upload that comes later, or raced it, is
+    `rejected`. All methods may be called from any thread and raise `StoreError` when the store cannot be
+    written now: senders keep what they have and try again.
     """
 
-    def put(self, header: BatchHeader, data: bytes, /) -> Receipt:
-        """Raises `StoreError` when it cannot be written now; the sender keeps the batch and tries again."""
+    def put(self, batches: Sequence[tuple[BatchHeader, bytes]], /) -> list[Receipt]:
+        """Stores all of them in one pass, each as a whole or not at all; receipts in the same order."""
+
+    def delete(self, deletion: Deletion, /) -> Steps:
+        """Forbids and removes. What belongs to other participants stays, whatever ids are named."""
+
+    def expire(self, before: date, /) -> Steps:
+        """Removes the days of receipt before this one, with their ids; counts batches."""
 
 
-class FolderStore:
-    """A `BatchStore` in a folder that several threads, processes and restarts may share.
+class KeyedStore:
+    """A `BatchStore` on a place that keeps bytes under keys (paths with `/`); base of the stores here."""
 
-    `today` gives the date of receipt (use UTC). The folder is made if need be, 0700 with files 0600. Its file
-    system must know hard links. Raises `StoreError` when it cannot be written.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, today: Callable[[], date]) -> None:
-        self.path = Path(os.path.abspath(path))
+    def __init__(self, today: Callable[[], date]) -> None:
         self._today = today
-        self._tmp = self.path / "tmp"
-        self._known: set[Path] = set()
-        try:
-            for folder in (self.path / "batches", self.path / "ids", self._tmp):
-                self._ensure_folder(folder)
-            self._probe()
-        except OSError as error:
-            raise StoreError(
-                f"The store {self.path} cannot be written: {error.strerror}",
-                "Give a folder on a local disk that this user may write, with free space and hard links.",
-            ) from error
 
-    def put(self, header: BatchHeader, data: bytes, /) -> Receipt:
-        """Stores `data` under the header's id, or says why not. Callable from any thread; blocks on the disk.
+    # --- what a subclass does ---
 
-        Raises `StoreError` when the disk refuses; then nothing half-written is left.
-        """
-        batch_id, device, sequence = header.batch_id, header.device, header.sequence
-        if not _ID.fullmatch(batch_id):
-            return Receipt("", ReceiptStatus.REJECTED, "the batch id is not 32 hex digits")
-        if not _ID.fullmatch(device):
-            return Receipt(batch_id, ReceiptStatus.REJECTED, "the device id is not 32 hex digits")
-        if not 0 <= sequence < 10**SEQUENCE_DIGITS:
-            return Receipt(batch_id, ReceiptStatus.REJECTED, "the sequence is out of range")
-        day = self._today().isoformat()
-        wanted = self.path / "batches" / day / device / f"{sequence:0{SEQUENCE_DIGITS}}-{batch_id}.mcib"
-        try:
-            return self._put(batch_id, wanted, data)
-        except OSError as error:
-            raise StoreError(
-                f"The store {self.path} cannot be written: {error.strerror}",
-                "Free space or mend the disk; senders keep their batches and try again.",
-            ) from error
+    def _guarded(self) -> AbstractContextManager[None]:
+        """Turns errors of the place into `StoreError`."""
+        raise NotImplementedError
 
-    def _put(self, batch_id: str, wanted: Path, data: bytes) -> Receipt:
-        claim = self.path / "ids" / batch_id[:2] / batch_id
-        place = self._claimed(claim, wanted)
-        if place is not None and place.exists():
-            self._ensure_folder(place.parent)
-            _sync_folder(place.parent)  # the writer may be another process that has not come this far
-            return _compare(batch_id, place, data)
-        # The bytes are written first, so that a full disk is met before anything is claimed.
-        with _Temporary(self._tmp, data) as finished:
-            if place is None:
-                place = self._claim(claim, wanted)
-            else:
-                _sync_folder(claim.parent)  # the claim may be younger than its maker's fsync
-            if self._link(finished, place):
-                return Receipt(batch_id, ReceiptStatus.STORED)
-        return _compare(batch_id, place, data)
+    def _read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """What is there; None for what is not."""
+        raise NotImplementedError
 
-    def _claim(self, claim: Path, wanted: Path) -> Path:
-        """Claims the id for `wanted`, or returns what another upload has claimed it for just now."""
-        with _Temporary(self._tmp, self._claim_text(wanted)) as finished:
-            if self._link(finished, claim):
-                return wanted
-        return self._claimed(claim, wanted) or wanted
+    def _names(self, folder: str) -> list[str]:
+        """Names right below a folder, files and folders, sorted; none when there is no such folder."""
+        raise NotImplementedError
 
-    def _claim_text(self, place: Path) -> bytes:
-        return place.relative_to(self.path).as_posix().encode() + b"\n"
+    def _stage(self, contents: Sequence[tuple[str, bytes]]) -> AbstractContextManager[Staged]:
+        """Makes contents ready, so that a full disk is met before anything has a name. Each has a tag,
+        `PARTICIPANT-ID`, under which `_residue` finds it after a crash. Whatever was not named is gone when the
+        block ends."""
+        raise NotImplementedError
 
-    def _claimed(self, claim: Path, wanted: Path) -> Path | None:
-        """The place that the claim names; a claim that somebody has damaged is written anew."""
-        try:
-            text = claim.read_bytes().decode("ascii", "replace")
-        except FileNotFoundError:
-            return None
-        match = _CLAIM.fullmatch(text)
-        if match is not None and match[1] == claim.name:
-            return self.path / text.rstrip("\n")
-        place = next((self.path / "batches").glob(f"*/*/*-{claim.name}.mcib"), wanted)
-        with _Temporary(self._tmp, self._claim_text(place)) as finished:
-            os.replace(finished, claim)
-        _sync_folder(claim.parent)
-        return place
+    def _overwrite(self, key: str, content: bytes) -> None:
+        """Durably."""
+        raise NotImplementedError
 
-    def _link(self, finished: Path, place: Path) -> bool:
-        """Makes the finished file appear at `place`, durably; False when something is there already."""
-        new = True
-        for last in (False, True):
-            self._ensure_folder(place.parent)
-            try:
-                os.link(finished, place)
-            except FileExistsError:
-                new = False
-            except FileNotFoundError:  # the folder was removed since it was made (old days cleaned up)
-                if last:
-                    raise
-                self._known.clear()
+    def _sync(self, keys: Sequence[str]) -> None:
+        """Names that somebody else has made, perhaps just now, are durable when this returns."""
+        raise NotImplementedError
+
+    def _remove(self, keys: Sequence[str]) -> None:
+        """Durably; and the folders that are empty then. Ignores what is not there."""
+        raise NotImplementedError
+
+    def _prune(self, folders: Sequence[str]) -> None:
+        """Where the place has folders that `_remove` leaves: takes those that are empty, whose names are ids."""
+
+    def _uploading(self, participants: set[str], batch_ids: Sequence[str]) -> AbstractContextManager[None]:
+        """An upload: `_forbid` of one of these participants takes effect before or after it, not within."""
+        raise NotImplementedError
+
+    def _forbid(self, participant: str, keys: Sequence[str]) -> Iterator[None]:
+        """Makes the tombstones. When it ends, every upload that has not seen them has ended or is dead."""
+        raise NotImplementedError
+
+    def _residue(self, participant: str) -> list[tuple[str, list[str]]]:
+        """Keys that uploads of this participant left when they died, one id a line, with those ids. Those of
+        uploads under way may be among them: they are not about what has been forbidden."""
+        raise NotImplementedError
+
+    # --- uploads ---
+
+    def put(self, batches: Sequence[tuple[BatchHeader, bytes]], /) -> list[Receipt]:
+        """See `BatchStore`. Blocks until all is durable."""
+        receipts: list[Receipt | None] = [_check(header) for header, _ in batches]
+        while None in receipts:
+            first: dict[str, int] = {}  # an id that comes again in the same request waits for its turn
+            for at, (header, _) in enumerate(batches):
+                if receipts[at] is None:
+                    first.setdefault(header.batch_id, at)
+            uploads = [_Upload(*batches[at]) for at in first.values()]
+            with self._guarded():
+                self._put(uploads)
+            for at, upload in zip(first.values(), uploads, strict=True):
+                receipts[at] = upload.receipt
+        return [receipt for receipt in receipts if receipt is not None]
+
+    def _put(self, uploads: list[_Upload]) -> None:
+        uploads = self._not_deleted(uploads)
+        participants = {upload.participant for upload in uploads}
+        with self._uploading(participants, [upload.batch_id for upload in uploads]):
+            uploads = self._not_deleted(uploads)  # again, since only now no tombstone can come unseen
+            self._find_claims(uploads)
+            self._compare([upload for upload in uploads if upload.place])
+            fresh = [upload for upload in uploads if upload.receipt is None]
+            if fresh:
+                self._store(fresh)
+
+    def _not_deleted(self, uploads: list[_Upload]) -> list[_Upload]:
+        tombs = {p: set(self._names(_tombs(p))) for p in {upload.participant for upload in uploads}}
+        for upload in uploads:
+            if tombs[upload.participant] & {"all", _hash(upload.batch_id)}:
+                upload.receipt = Receipt(upload.batch_id, ReceiptStatus.REJECTED, "deleted")
+        return [upload for upload in uploads if upload.receipt is None]
+
+    def _find_claims(self, uploads: list[_Upload]) -> None:
+        """Sets `place` where an id was claimed; a claim that somebody has damaged is written anew."""
+        for upload, text in zip(uploads, self._read([u.claim for u in uploads]), strict=True):
+            if text is None:
                 continue
-            break
-        _sync_folder(place.parent)
-        return new
+            upload.place = _place_in(text, upload.batch_id) or ""
+            if not upload.place:
+                upload.place = self._search(upload) or self._place(upload)
+                self._overwrite(upload.claim, f"{upload.place}\n".encode())
 
-    def _ensure_folder(self, folder: Path) -> None:
-        """Makes the folder and what is above it, and sees to it that a power cut does not take it back."""
-        if folder in self._known:
-            return
-        if folder != self.path:
-            self._ensure_folder(folder.parent)
-            with suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-            _sync_folder(folder.parent)
+    def _search(self, upload: _Upload) -> str | None:
+        for day in self._days():
+            folder = f"batches/{day}/{upload.device}"
+            for name in self._names(folder):
+                if name.endswith(f"-{upload.batch_id}.mcib"):
+                    return f"{folder}/{name}"
+        return None
+
+    def _compare(self, uploads: list[_Upload]) -> None:
+        """Receipts for those whose bytes lie at their place."""
+        found = []
+        for upload, there in zip(uploads, self._read([u.place for u in uploads]), strict=True):
+            if there is None:
+                continue
+            if there == upload.data:
+                upload.receipt = Receipt(upload.batch_id, ReceiptStatus.DUPLICATE)
+                found.append(upload)
+            else:
+                reason = "this id was received before with other bytes"
+                upload.receipt = Receipt(upload.batch_id, ReceiptStatus.REJECTED, reason)
+        # Whoever wrote them may be another process that has not come this far.
+        self._sync([key for upload in found for key in (upload.claim, upload.place)])
+
+    def _store(self, uploads: list[_Upload]) -> None:
+        unclaimed = [upload for upload in uploads if not upload.place]
+        self._sync(
+            [upload.claim for upload in uploads if upload.place]
+        )  # may be younger than its maker's sync
+        for upload in unclaimed:
+            upload.place = self._place(upload)
+        contents = [(upload.tag, upload.data) for upload in uploads]
+        contents += [(upload.tag, f"{upload.place}\n".encode()) for upload in unclaimed]
+        with self._stage(contents) as staged:
+            new = staged.name(range(len(uploads), len(contents)), [upload.claim for upload in unclaimed])
+            self._find_claims([u for u, mine in zip(unclaimed, new, strict=True) if not mine])
+            self._note({upload.note: upload for upload in uploads})
+            new = staged.name(range(len(uploads)), [upload.place for upload in uploads])
+        for upload, mine in zip(uploads, new, strict=True):
+            if mine:
+                upload.receipt = Receipt(upload.batch_id, ReceiptStatus.STORED)
+        self._compare([upload for upload in uploads if upload.receipt is None])
+
+    def _note(self, notes: dict[str, _Upload]) -> None:
+        """Who has batches of which day from which device; a deletion looks nowhere else."""
+        there = self._read(list(notes))
+        missing = [key for key, content in zip(notes, there, strict=True) if content is None]
+        self._sync([key for key in notes if key not in missing])
+        if missing:
+            with self._stage([(notes[key].tag, b"") for key in missing]) as staged:
+                staged.name(range(len(missing)), missing)
+
+    def _place(self, upload: _Upload) -> str:
+        name = f"{upload.sequence:0{SEQUENCE_DIGITS}}-{upload.batch_id}.mcib"
+        return f"batches/{self._today().isoformat()}/{upload.device}/{name}"
+
+    def _days(self) -> list[str]:
+        return [day for day in self._names("batches") if _DAY.fullmatch(day)]
+
+    # --- what goes ---
+
+    def delete(self, deletion: Deletion, /) -> Steps:
+        """See `BatchStore`. Takes time in proportion to what the named devices have sent."""
+        with self._guarded():
+            wanted = None if deletion.batches is None else set(deletion.batches)
+            tombs = _tombs(deletion.participant)
+            there = set(self._names(tombs))
+            names = ["all"] if wanted is None else [_hash(batch_id) for batch_id in sorted(wanted)]
+            keys = [f"{tombs}/{name}" for name in names if name not in there]
+            yield from self._forbid(deletion.participant, keys)
+            self._sync([f"{tombs}/{name}" for name in names])
+            done = len(keys)
+            places = self._claimed(sorted(wanted or ()), deletion.participant)
+            done += self._erase(places)
+            yield
+            for day in self._days():
+                for device in {*self._names(f"participants/{day}/{deletion.participant}"), deletion.device}:
+                    folder = f"batches/{day}/{device}"
+                    candidates = [
+                        f"{folder}/{name}"
+                        for name in self._names(folder)
+                        if (match := _NAME.fullmatch(name)) and (wanted is None or match[1] in wanted)
+                    ]
+                    for at in range(0, len(candidates), STEP_FILES):
+                        done += self._erase(self._of(deletion.participant, candidates[at : at + STEP_FILES]))
+                        yield
+                    if wanted is None:
+                        self._prune([folder])
+                yield
+            if wanted is None:
+                for day in self._names("participants"):
+                    folder = f"participants/{day}/{deletion.participant}"
+                    notes = [f"{folder}/{device}" for device in self._names(folder)]
+                    self._remove(notes)
+                    self._prune([folder])
+                    done += len(notes)
+                    yield
+            for key, ids in self._residue(deletion.participant):
+                gone = [batch_id for batch_id in ids if wanted is None or batch_id in wanted]
+                if gone:
+                    self._drop_residue(key, gone, [batch_id for batch_id in ids if batch_id not in gone])
+                    done += 1
+                yield
+            if wanted is None:
+                self._prune([f"pending/{deletion.participant}"])
+            return done
+
+    def _claimed(self, batch_ids: list[str], participant: str) -> list[str]:
+        """Places of those that this participant may delete; claims for bytes that never came are removed."""
+        texts = dict(zip(batch_ids, self._read([_claim(batch_id) for batch_id in batch_ids]), strict=True))
+        named = {batch_id: _place_in(text, batch_id) for batch_id, text in texts.items() if text is not None}
+        places = [place for place in named.values() if place is not None]
+        there = dict(zip(places, self._read(places), strict=True))
+        self._remove([_claim(i) for i, place in named.items() if place is None or there[place] is None])
+        return [place for place, data in there.items() if _may_delete(data, participant)]
+
+    def _of(self, participant: str, places: list[str]) -> list[str]:
+        return [
+            p for p, data in zip(places, self._read(places), strict=True) if _may_delete(data, participant)
+        ]
+
+    def _erase(self, places: Sequence[str]) -> int:
+        """Claims first: the name of the bytes tells the id, should this be cut off."""
+        if places:
+            matches = [_NAME.fullmatch(place.rpartition("/")[2]) for place in places]
+            self._remove([_claim(match[1]) for match in matches if match])
+            self._remove(places)
+        return len(places)
+
+    def _drop_residue(self, key: str, batch_ids: Sequence[str], others: Sequence[str] = ()) -> None:
+        """An upload that died may have claimed ids for bytes that never came. `others`: what it is still about."""
+        for batch_id, text in zip(batch_ids, self._read([_claim(i) for i in batch_ids]), strict=True):
+            place = None if text is None else _place_in(text, batch_id)
+            if text is not None and (place is None or self._read([place]) == [None]):
+                self._remove([_claim(batch_id)])
+        if others:
+            self._overwrite(key, "".join(f"{batch_id}\n" for batch_id in others).encode())
         else:
-            missing = [f for f in (folder, *folder.parents) if not f.exists()]
-            for new in reversed(missing):
-                with suppress(FileExistsError):
-                    new.mkdir(mode=0o700)
-                _sync_folder(new.parent)
-        if len(self._known) >= KNOWN_FOLDERS:
-            self._known.clear()
-        self._known.add(folder)
+            self._remove([key])
 
-    def _probe(self) -> None:
-        """Writes, links and removes a file, as `put` will; removes what crashes have left in `tmp/`."""
-        with _Temporary(self._tmp, b"probe\n") as finished:
-            linked = finished.with_suffix(".link")
-            os.link(finished, linked)
-            linked.unlink()
-            now_s = finished.stat().st_mtime  # by the clock of the file system
-            for left in self._tmp.iterdir():
-                with suppress(FileNotFoundError):
-                    if now_s - left.stat().st_mtime > TMP_MAX_AGE_S:
-                        left.unlink()
-
-
-class _Temporary:
-    """A file in `tmp/` with all its bytes on disk; gone when the block ends, its links stay."""
-
-    def __init__(self, folder: Path, data: bytes) -> None:
-        self._path = folder / uuid.uuid4().hex
-        self._data = data
-
-    def __enter__(self) -> Path:
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb", buffering=0) as file:
-                view = memoryview(self._data)
-                while view:
-                    view = view[file.write(view) :]
-                os.fsync(descriptor)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(FileNotFoundError):
-            self._path.unlink()
+    def expire(self, before: date, /) -> Steps:
+        """See `BatchStore`. Takes time in proportion to what goes."""
+        with self._guarded():
+            done = 0
+            for day in self._days():
+                if day >= before.isoformat():
+                    continue
+                for device in self._names(f"batches/{day}"):
+                    folder = f"batches/{day}/{device}"
+                    places = [f"{folder}/{name}" for name in self._names(folder)]
+                    for at in range(0, len(places), STEP_FILES):
+                        done += self._erase(places[at : at + STEP_FILES])
+                        yield
+                    self._prune([folder])
+            for day in self._names("participants"):
+                if not _DAY.fullmatch(day) or day >= before.isoformat():
+                    continue
+                for participant in self._names(f"participants/{day}"):
+                    folder = f"participants/{day}/{participant}"
+                    self._remove([f"{folder}/{device}" for device in self._names(folder)])
+                    self._prune([folder])
+                    yield
+            return done
 
 
-def _compare(batch_id: str, place: Path, data: bytes) -> Receipt:
-    if place.stat().st_size == len(data) and place.read_bytes() == data:
-        return Receipt(batch_id, ReceiptStatus.DUPLICATE)
-    return Receipt(batch_id, ReceiptStatus.REJECTED, "this id was received before with other bytes")
+class Staged(Protocol):
+    """Contents that are ready to get their names."""
+
+    def name(self, which: Sequence[int], keys: Sequence[str], /) -> list[bool]:
+        """Each content appears under its key, durably; False where something is there already."""
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there, and NTFS journals their entries
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+class _Upload:
+    """One batch on its way into the store."""
+
+    def __init__(self, header: BatchHeader, data: bytes) -> None:
+        self.batch_id, self.participant = header.batch_id, header.participant
+        self.device, self.sequence, self.data = header.device, header.sequence, data
+        self.place = ""
+        """The key of the bytes, once the id is claimed."""
+        self.receipt: Receipt | None = None
+
+    @property
+    def claim(self) -> str:
+        return _claim(self.batch_id)
+
+    @property
+    def tag(self) -> str:
+        return f"{self.participant}-{self.batch_id}"
+
+    @property
+    def note(self) -> str:
+        day = self.place.split("/")[1]
+        return f"participants/{day}/{self.participant}/{self.device}"
+
+
+def _check(header: BatchHeader) -> Receipt | None:
+    """Names from outside, before they become keys."""
+    if not _ID.fullmatch(header.batch_id):
+        return Receipt("", ReceiptStatus.REJECTED, "the batch id is not 32 hex digits")
+    for what, value in (("device", header.device), ("participant", header.participant)):
+        if not _ID.fullmatch(value):
+            return Receipt(header.batch_id, ReceiptStatus.REJECTED, f"the {what} id is not 32 hex digits")
+    if not 0 <= header.sequence < 10**SEQUENCE_DIGITS:
+        return Receipt(header.batch_id, ReceiptStatus.REJECTED, "the sequence is out of range")
+    return None
+
+
+def _may_delete(data: bytes | None, participant: str) -> bool:
+    """Whether stored bytes are of this participant. Damaged ones, which nobody can read, go with the device."""
+    if data is None:
+        return False
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return read_header(data).participant == participant
+    except BatchFormatError:
+        return True
+
+
+def _claim(batch_id: str) -> str:
+    return f"ids/{batch_id[:2]}/{batch_id}"
+
+
+def _place_in(claim: bytes, batch_id: str) -> str | None:
+    """The key that a claim names; None when the claim is damaged."""
+    match = _CLAIM.fullmatch(claim.decode("ascii", "replace"))
+    return match[0].rstrip("\n") if match is not None and match[1] == batch_id else None
+
+
+def _tombs(participant: str) -> str:
+    return f"deleted/{_hash(participant)}"
+
+
+def _hash(id_: str) -> str:
+    return sha256(id_.encode()).hexdigest()

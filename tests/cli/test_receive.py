@@ -6,12 +6,18 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 import urllib3
 from commands import Background, Receiver, Run, refused
+from object_server import ObjectServer
+from object_server import object_server as object_server
+from waiting import until
 
+from mcilib.format.batch import read_header
+from mcilib.receiver import FolderStore
 from mcilib.testing.fakes import example_batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +68,34 @@ def test_tls(here: Path, tls: dict[str, Path], receiver: Callable[..., Receiver]
         assert pool.request("GET", f"{url}/v1/health").status == 200
 
 
+def test_requests_of_one_device_are_limited(here: Path, receiver: Callable[..., Receiver]) -> None:
+    url = receiver("--device-requests", "2").url
+    data = example_batch().data
+    assert [post(url, data) for _ in range(3)] == [200, 200, 429]
+
+
+def test_days_that_are_over_go(here: Path, receiver: Callable[..., Receiver]) -> None:
+    data = example_batch().data
+    FolderStore("store", today=lambda: date(2020, 1, 1)).put([(read_header(data), data)])
+    receiver("--retention-days", "30")
+    until(lambda: not Path("store/batches/2020-01-01").exists())
+
+
+def test_an_object_store(
+    here: Path,
+    object_server: ObjectServer,
+    background: Callable[..., Background],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in object_server.environ.items():
+        monkeypatch.setenv(name, value)
+    store = f"s3://{object_server.bucket()}/prefix"
+    line = background("receive", store, "--port", "0").line("Receiving")
+    assert f" into {store}. Stop" in line
+    url = line.split()[2]
+    assert post(url, example_batch().data) == 200
+
+
 def test_the_file_and_flags_that_win(
     here: Path, tls: dict[str, Path], background: Callable[..., Background]
 ) -> None:
@@ -96,6 +130,8 @@ def test_the_file_and_flags_that_win(
         (["--host", "no.such.host.invalid"], 2, "'no.such.host.invalid'"),
         (["--token-file", "none"], 2, "The token file none cannot be read"),
         (["--tls-cert", "none.pem"], 2, "none.pem"),
+        (["--retention-days", "0"], 2, "--retention-days must be a whole number from 1"),
+        (["--device-requests", "0"], 2, "--device-requests must be a whole number from 1"),
     ],
 )
 def test_what_it_refuses(args: list[str], code: int, words: str, here: Path, mcilib: Run) -> None:
@@ -108,6 +144,10 @@ def test_a_port_that_is_taken(here: Path, mcilib: Run) -> None:
         refused(
             mcilib("receive", "store", "--port", str(taken.getsockname()[1])), 2, "is taken", "another port"
         )
+
+
+def test_an_object_store_of_another_kind(here: Path, mcilib: Run) -> None:
+    refused(mcilib("receive", "gs://bucket", "--port", "0"), 2, "gs://bucket", "s3://BUCKET/PREFIX")
 
 
 def test_a_store_that_cannot_be_written(here: Path, mcilib: Run) -> None:

@@ -32,7 +32,7 @@ def receive(tmp_path: Path) -> Iterator[Receive]:
     running: list[subprocess.Popen[str]] = []
 
     def start(**options: object) -> str:
-        given = {"store_path": str(tmp_path / "store"), "port": 0, "token": None, **options}
+        given = {"store": str(tmp_path / "store"), "port": 0, "token": None, **options}
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", SERVE, json.dumps(given)], stdout=subprocess.PIPE, text=True
         )

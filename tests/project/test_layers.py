@@ -34,6 +34,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "msgpack": ("format.",),
     "pyrage": ("format.seal",),
     "urllib3": ("delivery.http",),
+    "obstore": ("receiver.object_store",),
     "starlette": ("receiver.",),
     "uvicorn": ("receiver.",),
     "pyarrow": ("reader.",),

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from object_server import object_server as object_server
 
 from mcilib.clock import ClockAnchor
 from mcilib.consent import Grant
@@ -44,8 +45,8 @@ CONTENT_TYPE = "application/vnd.mcilib.batches"
 class ReceiverProcess:
     """`serve` in a process. `port` 0 unless given; `url` once it is ready."""
 
-    def __init__(self, store: Path, **options: Any) -> None:
-        options = {"store_path": str(store), "port": 0, **options}
+    def __init__(self, store: Path | str, **options: Any) -> None:
+        options = {"store": str(store), "port": 0, **options}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", SERVE, json.dumps(options)],
             stdout=subprocess.PIPE,
@@ -82,7 +83,7 @@ def receiver() -> Iterator[Callable[..., ReceiverProcess]]:
     """`receiver(store, **options of serve)` starts one; all are gone when the test ends."""
     with ExitStack() as stack:
 
-        def start(store: Path, **options: Any) -> ReceiverProcess:
+        def start(store: Path | str, **options: Any) -> ReceiverProcess:
             started = ReceiverProcess(store, **options)
             stack.callback(started.close)
             return started
@@ -158,12 +159,20 @@ def frame() -> Callable[..., bytes]:
     grant = Grant.give(operator="Tests", purpose="testing", scopes=["pointer"])
     prefix = struct.Struct(">4sBBII")
 
-    def make(n: int, *, device: str = "d" * 32, sequence: int = 1, size: int = 0, version: int = 1) -> bytes:
+    def make(
+        n: int,
+        *,
+        participant: str = "e" * 32,
+        device: str = "d" * 32,
+        sequence: int = 1,
+        size: int = 0,
+        version: int = 1,
+    ) -> bytes:
         batch = OpenBatch(ClockAnchor(0, 1_700_000_000_000_000_000))
         batch.add(Move(n, 1, 2))
         data = batch.seal(
             sequence=sequence,
-            grant=replace(grant, device=device),
+            grant=replace(grant, device=device, participant=participant),
             boot="b" * 16,
             clocks={"pointer": "callback"},
             batch_id=f"{n:032x}",

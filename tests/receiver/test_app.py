@@ -319,8 +319,14 @@ class Store:
     def __init__(self, act):
         self.act = act
 
-    def put(self, header, data, /):
-        return self.act(header, data)
+    def put(self, batches, /):
+        return [self.act(header, data) for header, data in batches]
+
+    def delete(self, deletion, /):
+        raise NotImplementedError
+
+    def expire(self, before, /):
+        raise NotImplementedError
 
 
 def raising(error):

@@ -11,15 +11,19 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import date
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
 import urllib3
 from cryptography.hazmat.primitives import serialization as s
+from waiting import until
 
 from mcilib.errors import ConfigError, StoreError
-from mcilib.receiver import serve
+from mcilib.format.batch import read_header
+from mcilib.receiver import FolderStore, serve
 
 TYPE = "application/vnd.mcilib.batches"
 TOKEN = "0123456789abcdef"
@@ -275,6 +279,111 @@ def test_module_and_function_of_one_name(first):
         ],
         check=True,
     )
+
+
+# --- slow senders, old days, other stores -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"POST /v1/batches HTTP/1.1\r\n",
+        b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\nGET /v1",  # the second head of a connection
+    ],
+)
+def test_a_head_that_does_not_come_to_its_end_is_not_waited_for(receiver, tmp_path, text):
+    """Drop by drop, too: the time does not begin again with each byte."""
+    running = receiver(tmp_path / "store", head_timeout_s=0.6)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
+        connection.sendall(text)
+        started = time.monotonic()
+        received = b""
+        try:
+            while time.monotonic() - started < 5:
+                connection.settimeout(0.1)
+                try:
+                    data = connection.recv(10_000)
+                except TimeoutError:
+                    if text:
+                        connection.sendall(b"x")
+                    continue
+                if not data:
+                    break
+                received += data
+        except ConnectionError:
+            pass
+    assert 0.4 < time.monotonic() - started < 3
+    assert received.count(b"200 OK") == text.count(b"\r\n\r\n")
+
+
+def test_a_body_may_take_longer_than_a_head(receiver, tmp_path, frame, copies):
+    data = frame(1, size=1000)
+    running = receiver(tmp_path / "store", head_timeout_s=0.3)
+    with half_sent(running.url, data) as connection:
+        time.sleep(0.6)
+        connection.sendall(data[len(data) // 2 :])
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert list(copies(tmp_path / "store")) == [f"{1:032x}"]
+
+
+def test_days_that_are_over_go_at_the_start_and_daily(tmp_path, frame, monkeypatch):
+    """Two days pass in a second: a thread of its own looks whether a new one has begun."""
+    module = sys.modules["mcilib.receiver.serve"]
+    today = [date(2026, 3, 10)]
+    monkeypatch.setattr(module, "_today", lambda: today[0])
+    monkeypatch.setattr(module, "EXPIRY_LOOK_S", 0.02)
+    for day in range(1, 11):
+        data = frame(day)
+        FolderStore(tmp_path, today=partial(date, 2026, 3, day)).put([(read_header(data), data)])
+    store = FolderStore(tmp_path, today=module._today)
+
+    def days() -> list[str]:
+        return sorted(path.name[-2:] for path in (tmp_path / "batches").iterdir())
+
+    with module._expiring(store, 3):
+        until(lambda: days() == ["07", "08", "09", "10"])
+        today[0] = date(2026, 3, 11)
+        until(lambda: days() == ["08", "09", "10"])
+    assert "mcilib-retention" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_retention_days_reach_the_store(receiver, tmp_path, frame):
+    data = frame(1)
+    FolderStore(tmp_path, today=lambda: date(2020, 1, 1)).put([(read_header(data), data)])
+    running = receiver(tmp_path, retention_days=30)
+    until(lambda: list((tmp_path / "batches").iterdir()) == [])
+    assert running.end()[:3] == (0, "", "")
+
+
+@pytest.mark.parametrize("days", [0, -1, 36_501])
+def test_retention_days_that_are_none(tmp_path, days):
+    with pytest.raises(ConfigError, match=f"kept for {days} days"):
+        serve(tmp_path / "store", port=0, retention_days=days)
+
+
+def test_two_receivers_on_one_bucket(receiver, object_server, frame, post, monkeypatch):
+    for name, value in object_server.environ.items():
+        monkeypatch.setenv(name, value)
+    store = f"s3://{object_server.bucket()}/prefix"
+    urls = [receiver(store).url, receiver(store).url]
+    data = [frame(n) for n in range(5)]
+    assert [r["status"] for r in post(urls[0], b"".join(data))[1]["receipts"]] == ["stored"] * 5
+    assert [r["status"] for r in post(urls[1], b"".join(data))[1]["receipts"]] == ["duplicate"] * 5
+
+
+def test_an_answer_is_not_held_back_for_an_acknowledgement(receiver, tmp_path):
+    """Without TCP_NODELAY its second part waits 40 ms for the client's delayed acknowledgement."""
+    running = receiver(tmp_path / "store")
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=5)
+    times = []
+    for _ in range(20):
+        started = time.monotonic()
+        connection.request("GET", "/v1/health")
+        connection.getresponse().read()
+        times.append(time.monotonic() - started)
+    connection.close()
+    assert sorted(times)[10] < 0.03
 
 
 # --- the end ------------------------------------------------------------------------------------------------

@@ -10,18 +10,20 @@ import threading
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcilib.errors import StoreError
-from mcilib.protocols import ReceiptStatus
+from mcilib.protocols import Receipt, ReceiptStatus
 from mcilib.receiver import FolderStore
 
 DAY = date(2026, 3, 1)
-ID, DEVICE = "ab" * 16, "cd" * 16
+ID, DEVICE, PARTICIPANT = "ab" * 16, "cd" * 16, "ef" * 16
 PLACE = f"batches/2026-03-01/{DEVICE}/0000000000000007-{ID}.mcib"
+NOTE = f"participants/2026-03-01/{PARTICIPANT}/{DEVICE}"
 
 STORED, DUPLICATE, REJECTED = ReceiptStatus.STORED, ReceiptStatus.DUPLICATE, ReceiptStatus.REJECTED
 
@@ -31,6 +33,7 @@ class Header:
     batch_id: str = ID
     device: str = DEVICE
     sequence: int = 7
+    participant: str = PARTICIPANT
 
 
 @pytest.fixture
@@ -38,15 +41,24 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store", today=lambda: DAY)
 
 
+def put(store: FolderStore, header: Any, data: bytes) -> Receipt:
+    [receipt] = store.put([(header, data)])
+    return receipt
+
+
 def files(store: FolderStore) -> set[str]:
-    return {p.relative_to(store.path).as_posix() for p in store.path.rglob("*") if p.is_file()}
+    """All but the locks."""
+    found = {p.relative_to(store.path).as_posix() for p in store.path.rglob("*") if p.is_file()}
+    return {name for name in found if not name.startswith("locks/")}
 
 
 def test_layout(store):
-    receipt = store.put(Header(), b"bytes")
+    receipt = put(store, Header(), b"bytes")
     assert (receipt.batch_id, receipt.status, receipt.reason) == (ID, STORED, "")
-    assert files(store) == {PLACE, f"ids/ab/{ID}"}
+    assert files(store) == {PLACE, NOTE, f"ids/ab/{ID}"}
     assert (store.path / PLACE).read_bytes() == b"bytes"
+    assert (store.path / NOTE).read_bytes() == b""
+    assert [p.name for p in (store.path / "locks").iterdir()] == [PARTICIPANT[:2]]
     assert (store.path / "ids" / "ab" / ID).read_text() == PLACE + "\n"
 
 
@@ -54,7 +66,7 @@ def test_only_the_owner_may_look(tmp_path):
     before = os.umask(0)
     try:
         store = FolderStore(tmp_path / "new" / "store", today=lambda: DAY)
-        store.put(Header(), b"bytes")
+        put(store, Header(), b"bytes")
     finally:
         os.umask(before)
     for path in (tmp_path / "new").rglob("*"):
@@ -63,28 +75,28 @@ def test_only_the_owner_may_look(tmp_path):
 
 
 def test_the_same_again_is_a_duplicate_also_on_another_day_and_after_a_restart(store):
-    store.put(Header(), b"bytes")
+    put(store, Header(), b"bytes")
     before = files(store)
-    assert store.put(Header(), b"bytes").status is DUPLICATE
+    assert put(store, Header(), b"bytes").status is DUPLICATE
     later = FolderStore(store.path, today=lambda: date(2026, 3, 2))
-    assert later.put(Header(), b"bytes").status is DUPLICATE
-    assert later.put(Header(sequence=8, device="ef" * 16), b"bytes").status is DUPLICATE
+    assert put(later, Header(), b"bytes").status is DUPLICATE
+    assert put(later, Header(sequence=8, device="ef" * 16), b"bytes").status is DUPLICATE
     assert files(store) == before
 
 
 def test_the_date_of_receipt_is_the_one_given(store):
-    FolderStore(store.path, today=lambda: date(2027, 12, 31)).put(Header(), b"bytes")
+    put(FolderStore(store.path, today=lambda: date(2027, 12, 31)), Header(), b"bytes")
     assert [p.parent.parent.name for p in store.path.rglob("*.mcib")] == ["2027-12-31"]
 
 
 @pytest.mark.parametrize("other", [b"other", b"byteS", b"", b"bytes and more"])
 def test_the_same_id_with_other_bytes_is_rejected_and_the_first_kept(store, other):
-    store.put(Header(), b"bytes")
-    receipt = store.put(Header(), other)
+    put(store, Header(), b"bytes")
+    receipt = put(store, Header(), other)
     assert receipt.status is REJECTED
     assert "other bytes" in receipt.reason
     assert (store.path / PLACE).read_bytes() == b"bytes"
-    assert files(store) == {PLACE, f"ids/ab/{ID}"}
+    assert files(store) == {PLACE, NOTE, f"ids/ab/{ID}"}
 
 
 @pytest.mark.parametrize(
@@ -101,12 +113,15 @@ def test_the_same_id_with_other_bytes_is_rejected_and_the_first_kept(store, othe
         Header(device=""),
         Header(device="a" * 31 + "\0"),
         Header(device="a" * 33),
+        Header(participant="../../../../../tmp/evil"),
+        Header(participant=""),
+        Header(participant="A" * 32),
         Header(sequence=-1),
         Header(sequence=10**16),
     ],
 )
 def test_names_from_outside_never_become_paths(store, tmp_path, header):
-    receipt = store.put(header, b"bytes")
+    receipt = put(store, header, b"bytes")
     assert receipt.status is REJECTED
     assert receipt.reason
     assert receipt.batch_id in ("", ID)
@@ -118,16 +133,18 @@ def test_names_from_outside_never_become_paths(store, tmp_path, header):
 @given(
     batch_id=st.text(max_size=40) | st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
     device=st.text(max_size=40) | st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
+    participant=st.text(max_size=40) | st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
     sequence=st.integers(),
 )
 def test_whatever_the_header_says_the_bytes_end_in_their_place_or_nowhere(
-    tmp_path_factory, batch_id, device, sequence
+    tmp_path_factory, batch_id, device, participant, sequence
 ):
     store = FolderStore(tmp_path_factory.mktemp("any") / "store", today=lambda: DAY)
-    receipt = store.put(Header(batch_id, device, sequence), b"bytes")
+    receipt = put(store, Header(batch_id, device, sequence, participant), b"bytes")
     if receipt.status is STORED:
         assert files(store) == {
             f"batches/2026-03-01/{device}/{sequence:016}-{batch_id}.mcib",
+            f"participants/2026-03-01/{participant}/{device}",
             f"ids/{batch_id[:2]}/{batch_id}",
         }
     else:
@@ -143,12 +160,12 @@ def test_a_race_of_threads_ends_with_one_copy(store, data):
         header = Header(batch_id=f"{round_:032x}", sequence=round_)
         receipts: list[tuple[bytes, ReceiptStatus]] = []
 
-        def put(number: int, header: Header = header, receipts: list = receipts) -> None:
+        def race(number: int, header: Header = header, receipts: list = receipts) -> None:
             mine = data[number % len(data)].encode()
             gate.wait()
-            receipts.append((mine, store.put(header, mine).status))
+            receipts.append((mine, put(store, header, mine).status))
 
-        threads = [threading.Thread(target=put, args=(n,)) for n in range(racers)]
+        threads = [threading.Thread(target=race, args=(n,)) for n in range(racers)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -192,21 +209,22 @@ while True:
     n += 1
     root = folder / str(n)
     store = FolderStore(root, today=lambda: date(2026, 3, 1))
-    header = SimpleNamespace(batch_id=f"{n:032x}", device=device, sequence=n)
+    header = SimpleNamespace(batch_id=f"{n:032x}", participant="ef" * 16, device=device, sequence=n)
     pid = os.fork()
     if pid == 0:
         die_at(n)
-        os._exit(0 if store.put(header, b"bytes").status.value == "stored" else 1)
+        os._exit(0 if store.put([(header, b"bytes")])[0].status.value == "stored" else 1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code in (0, 9), code
     copies = [p.read_bytes() for p in root.rglob("*.mcib")]
     assert copies in ([], [b"bytes"]), copies  # never half of it
-    again = FolderStore(root, today=lambda: date(2026, 3, 1 + more)).put(header, b"bytes").status.value
+    again = FolderStore(root, today=lambda: date(2026, 3, 1 + more)).put([(header, b"bytes")])[0].status.value
     assert again == ("duplicate" if copies else "stored"), (n, again, copies)
     [copy] = root.rglob("*.mcib")
     assert copy.read_bytes() == b"bytes"
     claim = (root / "ids" / header.batch_id[:2] / header.batch_id).read_text()
     assert root / claim.strip() == copy
+    assert [p.name for p in (root / "participants" / copy.parent.parent.name / ("ef" * 16)).iterdir()] == [device]
     if code == 0:
         print(n - 1)
         break
@@ -228,8 +246,8 @@ def test_a_claim_without_its_bytes_is_completed_where_it_says(store):
     claimed = f"batches/2026-02-27/{DEVICE}/0000000000000007-{ID}.mcib"
     (store.path / "ids" / "ab").mkdir()
     (store.path / "ids" / "ab" / ID).write_text(claimed + "\n")
-    assert store.put(Header(), b"bytes").status is STORED
-    assert files(store) == {claimed, f"ids/ab/{ID}"}
+    assert put(store, Header(), b"bytes").status is STORED
+    assert files(store) == {claimed, NOTE.replace("03-01", "02-27"), f"ids/ab/{ID}"}
 
 
 @pytest.mark.parametrize(
@@ -244,22 +262,22 @@ def test_a_claim_without_its_bytes_is_completed_where_it_says(store):
 )
 @pytest.mark.parametrize("with_bytes", [True, False])
 def test_a_damaged_claim_is_mended_without_a_second_copy(store, text, with_bytes):
-    store.put(Header(), b"bytes")
+    put(store, Header(), b"bytes")
     if not with_bytes:
         (store.path / PLACE).unlink()
     (store.path / "ids" / "ab" / ID).write_text(text, encoding="latin-1")
     later = FolderStore(store.path, today=lambda: date(2026, 3, 2))
-    assert later.put(Header(), b"bytes").status is (DUPLICATE if with_bytes else STORED)
+    assert put(later, Header(), b"bytes").status is (DUPLICATE if with_bytes else STORED)
     assert len(list(store.path.rglob("*.mcib"))) == 1
-    assert later.put(Header(), b"bytes").status is DUPLICATE
+    assert put(later, Header(), b"bytes").status is DUPLICATE
     assert list(store.path.parent.iterdir()) == [store.path]
 
 
 def test_folders_that_were_removed_meanwhile_are_made_again(store):
-    store.put(Header(), b"bytes")
+    put(store, Header(), b"bytes")
     subprocess.run(["rm", "-r", store.path / "batches" / "2026-03-01", store.path / "ids" / "ab"], check=True)
-    assert store.put(Header(), b"bytes").status is STORED
-    assert files(store) == {PLACE, f"ids/ab/{ID}"}
+    assert put(store, Header(), b"bytes").status is STORED
+    assert files(store) == {PLACE, NOTE, f"ids/ab/{ID}"}
 
 
 def test_what_crashes_left_in_tmp_goes_and_what_is_being_written_stays(store):
@@ -327,7 +345,7 @@ def test_bytes_and_names_are_on_disk_before_the_answer(store, monkeypatch):
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(os, "link", spy_link)
     monkeypatch.setattr(Path, "mkdir", spy_mkdir)
-    store.put(Header(), b"bytes")
+    put(store, Header(), b"bytes")
 
     claim = f"ids/ab/{ID}"
     for position, (what, name) in enumerate(done):
@@ -335,15 +353,16 @@ def test_bytes_and_names_are_on_disk_before_the_answer(store, monkeypatch):
             assert ("fsync", name) in done[:position], name
         elif what in ("name", "mkdir"):
             assert ("fsync", os.path.dirname(name)) in done[position:], name
-    assert [name for what, name in done if what == "name"] == [claim, PLACE]
+    assert [name for what, name in done if what == "name"] == [claim, NOTE, PLACE]
+    assert done.index(("fsync", os.path.dirname(NOTE))) < done.index(("name", PLACE)), "so is whose it is"
     assert done.index(("fsync", "ids/ab")) < done.index(("name", PLACE)), "the claim is durable first"
 
     done.clear()
     (store.path / PLACE).unlink()
-    store.put(Header(), b"bytes")
+    put(store, Header(), b"bytes")
     assert done.index(("fsync", "ids/ab")) < done.index(("name", PLACE)), "whoever claimed it may have died"
 
     done.clear()
-    FolderStore(store.path, today=lambda: DAY).put(Header(), b"bytes")
-    for folder in ("batches/2026-03-01", f"batches/2026-03-01/{DEVICE}"):
+    put(FolderStore(store.path, today=lambda: DAY), Header(), b"bytes")
+    for folder in ("batches/2026-03-01", f"batches/2026-03-01/{DEVICE}", "ids/ab"):
         assert ("fsync", folder) in done, "another process may have named it and not yet synced it"

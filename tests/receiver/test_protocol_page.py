@@ -1,0 +1,56 @@
+"""The examples of `docs/spec/upload-protocol.md`, against the reference receiver."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import documents
+from batches import with_header
+
+from mcilib import limits
+from mcilib.receiver import FolderStore, create_app
+from mcilib.receiver.app import BATCHES_PER_REQUEST, BODY_TIMEOUT_S
+from mcilib.receiver.control import BATCHES_PER_RECORD, RECORDS_PER_REQUEST
+from mcilib.receiver.serve import HEAD_TIMEOUT_S, KEEP_ALIVE_S
+
+PAGE = documents.ROOT / "docs/spec/upload-protocol.md"
+
+
+def test_examples(run_app, http, post, frame, tmp_path):
+    blocks = [block.text for block in documents.read(PAGE).blocks if block.language == "json"]
+    stored, records, deleted, health = map(json.loads, blocks)
+    [record] = records["records"]
+    assert record["batches"] == [stored["receipts"][0]["batch"]]
+    ids = {name: bytes.fromhex(record[name]) for name in ("participant", "device")}
+    data = with_header(frame(1), batch_id=bytes.fromhex(record["batches"][0]), **ids)
+    url = run_app(create_app(FolderStore(tmp_path / "store", today=lambda: date(2026, 3, 1)), token=None))
+    assert post(url, data) == (200, stored)
+    body = next(block for block in blocks if "records" in block).encode()
+    answer = http.request(
+        "POST", url + "/v1/control", body=body, headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status, answer.json()) == (200, deleted)
+    assert post(url, data)[1]["receipts"][0]["reason"] == "deleted"
+    told = http.request("GET", url + "/v1/health").json()
+    assert set(told) == set(health)
+    assert told["service"] == health["service"]
+
+
+def test_numbers():
+    text = PAGE.read_text(encoding="utf-8")
+    for number in (
+        f"at most {BATCHES_PER_REQUEST} batches",
+        f"1 to {RECORDS_PER_REQUEST} records",
+        f"at most {limits.CONTROL_MAX_BYTES // 1024} KiB",
+        f"at most {BATCHES_PER_RECORD:,}",
+        f"too long ({BODY_TIMEOUT_S:g} s)",
+        f"at most {limits.RESPONSE_MAX_BYTES // 1024} KiB",
+        f"SHOULD take {limits.RECEIVER_MAX_BODY_BYTES // 1024**2} MiB",
+        f"one batch of {limits.FRAME_MAX_BYTES // 1024**2} MiB",
+        f"allows {limits.RECEIVER_DEVICE_REQUESTS} at once and one more each second",
+        f"within {HEAD_TIMEOUT_S:g} s",
+    ):
+        assert number in text, number
+    assert HEAD_TIMEOUT_S == KEEP_ALIVE_S
+    assert limits.RECEIVER_DEVICE_REQUESTS == limits.RECEIVER_DEVICE_WINDOW_S
