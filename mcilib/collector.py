@@ -15,7 +15,7 @@ from typing import Self
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
 from mcilib.consent import Gate, Grant
-from mcilib.delivery.spool import DirectorySpool
+from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, GrantError, SourceError, SpoolError
 from mcilib.format.metadata import QUANTA_MAX_PER_PX
@@ -90,6 +90,8 @@ class Collector:
         zstd_level: int = limits.ZSTD_LEVEL,
         spool_max_bytes: int = limits.SPOOL_MAX_BYTES,
         spool_max_files: int = limits.SPOOL_MAX_FILES,
+        spool_max_age_s: float = limits.SPOOL_MAX_AGE_S,
+        spool_min_free_bytes: int = limits.SPOOL_MIN_FREE_BYTES,
         upload_interval_s: float = limits.UPLOAD_INTERVAL_S,
         max_request_bytes: int = limits.REQUEST_MAX_BYTES,
         clock: Clock | None = None,
@@ -124,7 +126,13 @@ class Collector:
         self._upload_interval_s, self._max_request_bytes = upload_interval_s, max_request_bytes
         self._state_dir = Path(state_dir)
         self.spool = DirectorySpool(
-            self._state_dir / "spool", max_bytes=spool_max_bytes, max_files=spool_max_files
+            self._state_dir / "spool",
+            max_bytes=spool_max_bytes,
+            max_files=spool_max_files,
+            max_age_s=spool_max_age_s,
+            min_free_bytes=spool_min_free_bytes,
+            intact=intact_frame,
+            clock=self._clock,
         )
         self._gate: Gate | None = None
         self._recorder: Recorder | None = None

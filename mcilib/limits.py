@@ -96,6 +96,21 @@ SPOOL_MAX_BYTES = 50 * 1024 * 1024
 SPOOL_MAX_FILES = 20_000
 """Two weeks of one batch a minute; keeps the folder quick to list."""
 
+SPOOL_MAX_AGE_S = 14 * 86_400.0
+"""Two weeks without a receiver: a holiday. Older batches are evicted, and counted, at the next commit."""
+
+SPOOL_MIN_FREE_BYTES = 64 * 1024 * 1024
+"""With less than this free on the disk, old batches make room: the host needs it more."""
+
+SPOOL_FULL_EVICT_RATIO = 0.1
+"""Of the waiting batches, the part that a full disk costs before a batch stays in memory."""
+
+SPOOL_CLOCK_GAP_CAP_S = 7 * 86_400.0
+"""Most that batches age between two boots, whatever the wall clock says: a step of years evicts nothing."""
+
+BAD_MAX_BYTES, BAD_MAX_AGE_S = 1024 * 1024, 86_400.0
+"""Of damaged or refused batches together, and how long each is kept for a look."""
+
 BAD_MAX_FILES = 5
 """Damaged or refused batches kept for a look; older ones are removed."""
 

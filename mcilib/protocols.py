@@ -65,6 +65,19 @@ class SealedBatch:
     data: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ControlRecord:
+    """A message to the operator that is no data, such as a request to delete: never evicted, sent even when
+    no data may be."""
+
+    record_id: str
+    """32 hex digits."""
+    sequence: int
+    """1, 2, 3 ... per spool, never reused."""
+    data: bytes = field(repr=False)
+    """JSON in UTF-8, at most `limits.CONTROL_MAX_BYTES`."""
+
+
 class Fate(Enum):
     """What became of a batch that leaves the spool."""
 
@@ -84,14 +97,23 @@ class Spool(Protocol):
         """Gives `seal` the next sequence and stores what it returns. Raises `SpoolError`; then nothing was
         stored and the sequence was not used."""
 
-    def waiting(self) -> Sequence[str]:
-        """Ids of the batches present, oldest first."""
+    def waiting(self, min_age_s: float = 0.0, /) -> Sequence[str]:
+        """Ids of the batches that have lain here for at least so long, oldest first."""
 
     def read(self, batch_id: str, /) -> SealedBatch | None:
         """The batch, or None when it is gone or damaged (a damaged one is moved to `bad/` and counted)."""
 
     def settle(self, batch_id: str, fate: Fate, /) -> None:
         """Counts the fate, then removes the batch. An unknown id is ignored."""
+
+    def settle_all(self, fates: Mapping[str, Fate], /) -> None:
+        """`settle` for each; all that one reply told is counted in one go."""
+
+    def controls(self) -> Sequence[ControlRecord]:
+        """The control records present, oldest first."""
+
+    def settle_control(self, record_id: str, /) -> None:
+        """Removes a control record whose receipt has come. An unknown id is ignored."""
 
 
 class Outcome(Enum):

@@ -74,7 +74,10 @@ class SpoolStatistics:
     waiting_batches: int = 0
     waiting_bytes: int = 0
     lost: Mapping[str, int] = field(default_factory=dict)
-    """Batches by cause: `evicted`, `rejected`, `damaged`."""
+    """Batches by cause: `evicted` (a limit of size or a full disk), `expired` (too old), `rejected`, `damaged`,
+    `purged` (on the participant's word)."""
+    control_records: int = 0
+    """Control records that wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ class Agent:
             recipients=self._recipients if self._recipients_file is not None else (),
             spool_max_bytes=spool.max_bytes,
             spool_max_files=spool.max_files,
+            spool_max_age_s=spool.max_age_s,
+            spool_min_free_bytes=spool.min_free_bytes,
             upload_interval_s=settings.upload.interval_s,
             max_request_bytes=settings.upload.max_request_bytes,
         )

@@ -11,7 +11,7 @@ from mcilib.cli._output import count
 from mcilib.cli._stop import Call, StopSignal
 from mcilib.config import Settings
 from mcilib.consent import Gate, Grant
-from mcilib.delivery.spool import DirectorySpool
+from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import DeliveryError
 
@@ -54,7 +54,12 @@ def upload(
     gate = Gate(grant)
     transport = make_transport(settings)
     spool = DirectorySpool(
-        folder / "spool", max_bytes=settings.spool.max_bytes, max_files=settings.spool.max_files
+        folder / "spool",
+        max_bytes=settings.spool.max_bytes,
+        max_files=settings.spool.max_files,
+        max_age_s=settings.spool.max_age_s,
+        min_free_bytes=settings.spool.min_free_bytes,
+        intact=intact_frame,
     )
     spool.open()
     uploader = Uploader(

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 LOSS_WORDS = {
     "evicted": "evicted, the spool was full",
+    "expired": "too old, no receiver took them in time",
     "rejected": "refused by the receiver for good",
     "damaged": "damaged on this disk",
+    "purged": "removed on your word",
 }
 
 

@@ -100,6 +100,14 @@ class SpoolSettings:
     max_files: int = _option(
         "count", "Number of waiting batches.", limits.SPOOL_MAX_FILES, low=1, high=1_000_000
     )
+    max_age_s: float = _option(
+        "seconds", "An older batch is evicted: so long may it wait for a receiver.", limits.SPOOL_MAX_AGE_S,
+        low=3600, high=365 * DAY_S,
+    )  # fmt: skip
+    min_free_bytes: int = _option(
+        "bytes", "While the disk has less free (at most a tenth of it), old batches make room.",
+        limits.SPOOL_MIN_FREE_BYTES, low=0, high=1024 * 1024 * _MIB,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

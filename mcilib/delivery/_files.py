@@ -22,18 +22,53 @@ _LOCK_TRIES, _LOCK_WAIT_S = 5, 0.05
 """`mcilib status` holds the lock for an instant to see whether it is free, so one refusal is no refusal."""
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes `data` (mode 0600) and fsyncs it. Leaves nothing behind when it raises `OSError`."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+def write_durably(path: Path, data: bytes, modified_ns: int | None = None) -> None:
+    """Writes `data` (mode 0600) and fsyncs it, dated `modified_ns` if that is given.
+
+    Leaves nothing behind when it raises `OSError`.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o600)
     try:
         with os.fdopen(fd, "wb", buffering=0) as file:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
+            _write(file, data)
+            if modified_ns is not None:
+                date(path, modified_ns)
             os.fsync(file.fileno())
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def write_over(path: Path, data: bytes) -> bool:
+    """Writes `data` durably into the room that the file at `path` has already: goes on a full disk too.
+
+    False when there is no such file or it is smaller. Raises `OSError`.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | _BINARY)
+    except FileNotFoundError:
+        return False
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size < len(data):
+            return False
+        _write(file, data)
+        file.truncate(len(data))
+        os.fsync(file.fileno())
+    return True
+
+
+def _write(file: io.FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def date(path: Path, modified_ns: int) -> None:
+    """Sets when a file was modified."""
+    os.utime(path, ns=(modified_ns, modified_ns))
 
 
 def sync_folder(path: Path) -> None:

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from mcilib import limits
 from mcilib.consent import SCOPES
+from mcilib.delivery.control import delete_request
 from mcilib.errors import McilibError
 from mcilib.events import Move
 from mcilib.protocols import EventSink, Fate, Outcome, ReceiptStatus, SealedBatch, Source, Spool, Transport
@@ -97,6 +99,32 @@ def check_spool(make: Callable[[], Spool]) -> None:
     assert spool.read(first.batch_id) is None, "a settled batch is gone"
     third = spool.commit(lambda sequence: example_batch(sequence))
     assert third.sequence == second.sequence + 1, "sequences are never reused"
+    fourth = spool.commit(lambda sequence: example_batch(sequence))
+    assert not spool.waiting(3600.0), "waiting() lists only batches that have waited for so long"
+    spool.settle_all({"f" * 32: Fate.DELIVERED, fourth.batch_id: Fate.DELIVERED})
+    assert list(spool.waiting()) == [third.batch_id], "settle_all settles those that it names, and no other"
+    spool.settle_control("f" * 32)
+    assert not spool.controls(), "a batch is no control record"
+
+
+def check_control(make: Callable[[], Spool]) -> None:
+    """Of a spool that holds control records (`commit_control`) and can be purged."""
+    spool: Any = make()
+    ask = delete_request("a" * 32, "d" * 32)
+    first, second = spool.commit_control(ask), spool.commit_control(delete_request("b" * 32, "d" * 32))
+    assert second.sequence == first.sequence + 1, "control records have sequences of their own, from 1"
+    batches = [spool.commit(lambda sequence: example_batch(sequence)) for _ in range(3)]
+    assert list(spool.controls()) == [first, second], "controls() gives them byte for byte, the oldest first"
+    gone = spool.purge([batches[1].batch_id, "f" * 32])
+    assert gone == 1, f"purge removed one of those that it was given, and says {gone}"
+    assert list(spool.waiting()) == [batches[0].batch_id, batches[2].batch_id], (
+        "purge removes what it is given"
+    )
+    assert spool.purge() == 2, "purge says how many batches it removed"
+    assert not spool.waiting(), "purge removes all batches"
+    assert list(spool.controls()) == [first, second], "purge leaves the control records"
+    spool.settle_control(first.record_id)
+    assert list(spool.controls()) == [second], "a settled control record is gone, and no other"
 
 
 def check_transport(make: Callable[[], Transport]) -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from mcilib.clock import ClockAnchor
+from mcilib.clock import Clock, ClockAnchor, SystemClock
 from mcilib.consent import Grant
 from mcilib.errors import SpoolError
 from mcilib.events import Event, Move
 from mcilib.format.open_batch import OpenBatch
-from mcilib.protocols import EventSink, Fate, Outcome, Receipt, ReceiptStatus, Reply, SealedBatch
+from mcilib.protocols import (
+    ControlRecord,
+    EventSink,
+    Fate,
+    Outcome,
+    Receipt,
+    ReceiptStatus,
+    Reply,
+    SealedBatch,
+)
 from mcilib.statistics import Health
 
 
@@ -94,30 +103,44 @@ class FakeSource:
 
 
 class MemorySpool:
-    """A spool in memory. `fail_next` makes that many commits raise `SpoolError`. Any thread."""
+    """A spool in memory, without limits. `fail_next` makes that many commits raise `SpoolError`. Any thread.
 
-    def __init__(self) -> None:
+    `fates` says what became of batches; `purged` is the number that went on the participant's word. Batches age
+    by `clock`.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
         self.fail_next = 0
         self.fates: dict[str, Fate] = {}
+        self.purged = 0
+        self._clock: Clock = clock or SystemClock()
         self._batches: dict[str, SealedBatch] = {}
-        self._sequence = 0
+        self._since_ns: dict[str, int] = {}
+        self._controls: dict[str, ControlRecord] = {}
+        self._sequence = self._control_sequence = 0
         self._lock = threading.Lock()
+
+    def _now_ns(self) -> int:
+        return self._clock.monotonic_ns() + self._clock.suspended_ns()
+
+    def _fail(self) -> None:
+        if self.fail_next:
+            self.fail_next -= 1
+            raise SpoolError("The spool cannot be written (asked to fail)", "This is a fake; commit again.")
 
     def commit(self, seal: Callable[[int], SealedBatch], /) -> SealedBatch:
         with self._lock:
-            if self.fail_next:
-                self.fail_next -= 1
-                raise SpoolError(
-                    "The spool cannot be written (asked to fail)", "This is a fake; commit again."
-                )
+            self._fail()
             batch = seal(self._sequence + 1)
             self._sequence += 1
             self._batches[batch.batch_id] = batch
+            self._since_ns[batch.batch_id] = self._now_ns()
             return batch
 
-    def waiting(self) -> Sequence[str]:
+    def waiting(self, min_age_s: float = 0.0, /) -> Sequence[str]:
         with self._lock:
-            return list(self._batches)
+            latest_ns = self._now_ns() - min_age_s * 1e9
+            return [i for i in self._batches if min_age_s <= 0 or self._since_ns[i] <= latest_ns]
 
     def read(self, batch_id: str, /) -> SealedBatch | None:
         with self._lock:
@@ -127,6 +150,33 @@ class MemorySpool:
         with self._lock:
             if self._batches.pop(batch_id, None) is not None:
                 self.fates[batch_id] = fate
+
+    def settle_all(self, fates: Mapping[str, Fate], /) -> None:
+        for batch_id, fate in fates.items():
+            self.settle(batch_id, fate)
+
+    def commit_control(self, make: Callable[[int], ControlRecord], /) -> ControlRecord:
+        with self._lock:
+            self._fail()
+            record = make(self._control_sequence + 1)
+            self._control_sequence += 1
+            self._controls[record.record_id] = record
+            return record
+
+    def controls(self) -> Sequence[ControlRecord]:
+        with self._lock:
+            return list(self._controls.values())
+
+    def settle_control(self, record_id: str, /) -> None:
+        with self._lock:
+            self._controls.pop(record_id, None)
+
+    def purge(self, batch_ids: Iterable[str] | None = None, /) -> int:
+        with self._lock:
+            wanted = list(self._batches) if batch_ids is None else list(batch_ids)
+            gone = sum(self._batches.pop(batch_id, None) is not None for batch_id in wanted)
+            self.purged += gone
+            return gone
 
 
 class FakeTransport:

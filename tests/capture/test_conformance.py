@@ -8,7 +8,7 @@ import pytest
 
 from mcilib import DirectorySpool, Move
 from mcilib.protocols import Fate, Outcome, Reply
-from mcilib.testing.conformance import check_sink, check_source, check_spool, check_transport
+from mcilib.testing.conformance import check_control, check_sink, check_source, check_spool, check_transport
 from mcilib.testing.fakes import FakeSource, FakeTransport, ListSink, MemorySpool
 
 
@@ -26,13 +26,16 @@ def test_fakes_keep_the_promises(tmp_path):
     spools: list[DirectorySpool] = []
 
     def directory():
-        spool = DirectorySpool(tmp_path / "spool")
+        spool = DirectorySpool(tmp_path / f"spool {len(spools)}")
         spool.open()
         spools.append(spool)
         return spool
 
     check_spool(directory)
-    spools[0].close()
+    check_control(MemorySpool)
+    check_control(directory)
+    for spool in spools:
+        spool.close()
 
 
 class EmitsAfterStop(FakeSource):
@@ -80,13 +83,28 @@ class Forgets(MemorySpool):
 
 
 class NewestFirst(MemorySpool):
-    def waiting(self):
-        return super().waiting()[::-1]
+    def waiting(self, min_age_s=0.0, /):
+        return super().waiting(min_age_s)[::-1]
 
 
 class KeepsSettled(MemorySpool):
     def settle(self, batch_id, fate: Fate, /):
         pass
+
+
+class KnowsNoAge(MemorySpool):
+    def waiting(self, min_age_s=0.0, /):
+        return super().waiting()
+
+
+class SettlesOne(MemorySpool):
+    def settle_all(self, fates, /):
+        super().settle_all(dict([*fates.items()][:1]))
+
+
+class SettlesAll(MemorySpool):
+    def settle_all(self, fates, /):
+        super().settle_all(dict.fromkeys(self.waiting(), Fate.DELIVERED))
 
 
 class SkipsSequences(MemorySpool):
@@ -98,11 +116,38 @@ class SkipsSequences(MemorySpool):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [(Forgets, "can be read"), (NewestFirst, "oldest first"), (KeepsSettled, "no longer waits"),
-     (SkipsSequences, "used up a sequence")],
+     (SkipsSequences, "used up a sequence"), (KnowsNoAge, "waited for so long"), (SettlesOne, "settles those"),
+     (SettlesAll, "and no other")],
 )  # fmt: skip
 def test_broken_spools(broken, message):
     with pytest.raises(AssertionError, match=message):
         check_spool(broken)
+
+
+class Purges(MemorySpool):
+    def purge(self, batch_ids=None, /):
+        gone = super().purge(batch_ids)
+        self._controls.clear()
+        return gone
+
+
+class PurgesMore(MemorySpool):
+    def purge(self, batch_ids=None, /):
+        return super().purge()
+
+
+class NeverSettles(MemorySpool):
+    def settle_control(self, record_id, /):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(Purges, "leaves the control records"), (PurgesMore, "that it was given"), (NeverSettles, "and no other")],
+)  # fmt: skip
+def test_broken_spools_of_control_records(broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check_control(broken)
 
 
 class NoReceipts(FakeTransport):

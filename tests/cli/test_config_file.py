@@ -30,6 +30,8 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "seal.recipients_file": ("keys/recipients.txt", Path("keys/recipients.txt")),
     "spool.max_bytes": (2_000_000, 2_000_000),
     "spool.max_files": (3, 3),
+    "spool.max_age_s": (7200, 7200.0),
+    "spool.min_free_bytes": (0, 0),
     "upload.endpoint": ("https://collect.example.org", "https://collect.example.org"),
     "upload.interval_s": (90, 90.0),
     "upload.token_file": ("secret/token", Path("secret/token")),

@@ -281,7 +281,7 @@ def test_status_beside_a_running_agent(
 def test_a_spool_of_a_newer_version_is_named(mcilib: Run, granted: Path) -> None:
     record(granted)
     path = granted / "spool" / "state.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99, "check": None}))
     before = path.read_bytes()
     refused(mcilib("status", "--state", granted), 6, "newer")
     assert path.read_bytes() == before

@@ -284,11 +284,9 @@ def test_a_spool_that_stops_being_writable_is_told_and_what_is_lost_is_counted(
     assert done.stderr.splitlines()[-1].startswith("mcilib: 2 events could not be written and are lost.")
 
 
-@pytest.mark.parametrize(
-    ("left", "words"), [(0, "damaged on this disk"), (20, "refused by the receiver for good")]
-)
+@pytest.mark.parametrize("left", [0, 20])
 def test_a_damaged_batch_in_the_spool_does_not_stop_the_others(
-    left: int, words: str, granted: Path, mcilib: Run, receiver: Callable[..., Receiver]
+    left: int, granted: Path, mcilib: Run, receiver: Callable[..., Receiver]
 ) -> None:
     record(granted, 3)
     victim = sorted((granted / "spool" / "ready").iterdir())[1]
@@ -298,7 +296,7 @@ def test_a_damaged_batch_in_the_spool_does_not_stop_the_others(
     assert (done.returncode, done.stderr) == (0, "")
     assert "Delivered 2 batches." in done.stdout
     assert "Lost 1 batch; `mcilib status` tells why." in done.stdout
-    assert f"1 batch {words}" in mcilib("status", "--state", granted).stdout
+    assert "1 batch damaged on this disk" in mcilib("status", "--state", granted).stdout
     assert target.batches == 2
 
 

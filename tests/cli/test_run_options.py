@@ -51,6 +51,8 @@ COLLECTOR: dict[str, tuple[str, str | None, str, Any]] = {
     "batch.zstd_level": ("9", None, "zstd_level", 9),
     "spool.max_bytes": ("2000000", None, "spool_max_bytes", 2_000_000),
     "spool.max_files": ("3", None, "spool_max_files", 3),
+    "spool.max_age_s": ("7200", None, "spool_max_age_s", 7200.0),
+    "spool.min_free_bytes": ("5", None, "spool_min_free_bytes", 5),
     "upload.interval_s": ("900", "15m", "upload_interval_s", 900.0),
     "upload.max_request_bytes": ("65536", None, "max_request_bytes", 65_536),
 }
@@ -129,7 +131,15 @@ def test_options_of_the_transport(
 
 
 @pytest.mark.parametrize(
-    "name", ["spool.max_bytes", "spool.max_files", "upload.interval_s", "upload.max_request_bytes"]
+    "name",
+    [
+        "spool.max_bytes",
+        "spool.max_files",
+        "spool.max_age_s",
+        "spool.min_free_bytes",
+        "upload.interval_s",
+        "upload.max_request_bytes",
+    ],
 )
 def test_options_of_a_drain(name: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, uploader = Spy(DirectorySpool), Spy(Uploader)

@@ -71,6 +71,22 @@ def conserves_fixture() -> Callable[[DirectorySpool], bool]:
 
 
 @pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files and folders that were fsynced, in order."""
+    names: list[str] = []
+    really = os.fsync
+
+    def fsync(fd: int) -> None:
+        names.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        really(fd)
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("asks /proc which file is fsynced")
+    monkeypatch.setattr(os, "fsync", fsync)
+    return names
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """`small_disk()` mounts a file system of 1 MB; `small_disk.remount("ro")` and so on by `mount`."""
     mounted: list[Path] = []
@@ -152,7 +168,7 @@ def serve() -> Iterator[Callable[..., Server]]:
                     self.end_headers()
                     self.wfile.write(reply.body)
 
-                do_GET = do_POST = _any
+                do_GET = do_POST = do_PUT = _any
 
                 def log_message(self, *_: Any) -> None:
                     pass

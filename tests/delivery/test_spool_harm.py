@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 
+from mcilib.delivery.control import delete_request
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.errors import SpoolError
 from mcilib.protocols import Fate
@@ -173,8 +174,13 @@ def test_a_child_of_a_fork_is_no_owner_and_does_no_harm(spool, seal, conserves, 
     before = (spool.path / "state.json").read_bytes()
 
     def work() -> None:
-        with pytest.raises(SpoolError, match="fork"):
-            spool.commit(seal())
+        for forbidden in (lambda: spool.commit(seal()), lambda: spool.commit_control(None), spool.purge):
+            with pytest.raises(SpoolError, match="fork"):
+                forbidden()
+        assert spool.controls() == ()
+        spool.settle_control("a" * 32)
+        with pytest.raises(SpoolError, match="Another mcilib agent"):
+            spool.open()
         spool.settle(batch.batch_id, Fate.DELIVERED)
         assert spool.waiting() == ()
         assert spool.read(batch.batch_id) is None
@@ -222,53 +228,108 @@ os._exit(0)
 # --- disks --------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_refuses_a_commit_keeps_the_rest_and_delivery_makes_room(small_disk, seal, conserves):
+def fill(disk: Path) -> Path:
+    """Not a byte is left."""
+    filler = disk / "filler"
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+def test_a_full_disk_costs_the_oldest_tenth_and_goes_on(small_disk, seal, conserves):
+    disk = small_disk()
+    with DirectorySpool(disk / "spool", min_free_bytes=0) as spool:
+        stored = [spool.commit(seal(4_000)).batch_id for _ in range(50)]
+        fill(disk)
+        stored.append(spool.commit(seal(4_000)).batch_id)
+        assert spool.waiting() == tuple(stored[5:])
+        assert spool.statistics().lost["evicted"] == 5
+        assert DirectorySpool.read_statistics(spool.path) == spool.statistics(), "counted on disk as well"
+        assert conserves(spool)
+        assert not list((spool.path / "tmp").iterdir())
+        fill(disk)
+        big = spool.commit(seal(60_000))  # takes more room than a tenth of them
+        assert spool.statistics().lost["evicted"] == 5 + 15
+        assert spool.read(big.batch_id) == big
+        assert conserves(spool)
+
+
+def test_a_disk_that_stays_full_costs_a_tenth_once(small_disk, seal, conserves):
+    disk = small_disk()
+    with DirectorySpool(disk / "spool", min_free_bytes=0) as spool:
+        ids = [spool.commit(seal(4_000)).batch_id for _ in range(20)]
+        filler = fill(disk)
+        for _ in range(3):
+            with pytest.raises(SpoolError, match=r"disk is full.*Free some space"):
+                spool.commit(seal(200_000))  # more than all of them
+            assert spool.waiting() == tuple(ids[2:])
+            assert conserves(spool)
+            assert not list((spool.path / "tmp").iterdir())
+        filler.unlink()
+        assert spool.commit(seal(200_000)).sequence == 21
+        fill(disk)
+        spool.commit(seal(4_000))
+        assert spool.statistics().lost["evicted"] == 2 + 2, "a new squeeze has its own price"
+
+
+def test_an_empty_spool_on_a_full_disk_refuses(small_disk, seal):
     disk = small_disk()
     with DirectorySpool(disk / "spool") as spool:
-        stored = []
-
-        def fill() -> None:
-            while True:
-                stored.append(spool.commit(seal(100_000)))
-
+        filler = fill(disk)
         with pytest.raises(SpoolError, match=r"disk is full.*Free some space"):
-            fill()
-        assert 5 <= len(stored) < 11
-        assert not list((spool.path / "tmp").iterdir())
-        assert conserves(spool)
-        assert spool.read(stored[0].batch_id) == stored[0]
-
-        filler = disk / "filler"  # not a byte left, not even for the counters
-        with pytest.raises(OSError, match="No space"):
-            filler.write_bytes(b"x" * 2_000_000)
-        with pytest.raises(SpoolError, match="disk is full"):
-            spool.commit(seal(10))
-        with pytest.raises(SpoolError, match="disk is full"):
-            spool.settle(stored[0].batch_id, Fate.REJECTED)
-        assert stored[0].batch_id in spool.waiting()
-        spool.settle(stored[0].batch_id, Fate.DELIVERED)
-        assert spool.statistics().delivered_batches == 1
-        assert conserves(spool)
-        assert spool.commit(seal(10)).sequence == len(stored) + 1
-        assert DirectorySpool.read_statistics(spool.path) == spool.statistics()
-        assert conserves(spool)
-
-
-def test_a_disk_with_room_for_the_batch_but_not_for_its_count(small_disk, seal, conserves):
-    disk = small_disk()
-    with DirectorySpool(disk / "spool") as spool:
-        spool.commit(seal())
-        with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(b"x" * 4096)
-        os.truncate(disk / "filler", (disk / "filler").stat().st_size - 4096)
-        with pytest.raises(SpoolError, match="disk is full"):
             spool.commit(seal())
-        assert len(list((spool.path / "ready").iterdir())) == 1
-        assert not list((spool.path / "tmp").iterdir())
+        filler.unlink()
+        assert spool.commit(seal()).sequence == 1
+
+
+def test_on_a_full_disk_every_fate_is_counted_before_the_file_goes(small_disk, seal, conserves):
+    disk = small_disk()
+    with DirectorySpool(disk / "spool", min_free_bytes=0) as spool:
+        ids = [spool.commit(seal(4_000)).batch_id for _ in range(12)]
+
+        def check(fates: int) -> None:
+            fill(disk)  # what has become free
+            assert len(spool.waiting()) == 12 - fates
+            assert DirectorySpool.read_statistics(spool.path) == spool.statistics()
+            assert conserves(spool)
+
+        check(0)
+        spool.settle(ids[0], Fate.REJECTED)
+        check(1)
+        spool.settle_all({ids[5]: Fate.DELIVERED, ids[6]: Fate.REJECTED, ids[2]: Fate.DELIVERED})
+        check(4)
+        assert spool.purge(ids[3:5]) == 2
+        check(6)
+        before = spool.statistics()
+    with DirectorySpool(disk / "spool", min_free_bytes=0) as spool:
+        assert spool.statistics() == before
+        assert before.delivered_batches == 2
+        assert {c: n for c, n in before.lost.items() if n} == {"rejected": 2, "purged": 2}
+        assert spool.waiting() == (ids[1], *ids[7:])
+        spool.settle_all(dict.fromkeys(spool.waiting(), Fate.DELIVERED))
+        assert spool.statistics().delivered_batches == 8
         assert conserves(spool)
-        (disk / "filler").unlink()
-        assert spool.commit(seal()).sequence == 2
+
+
+def test_without_any_room_for_the_counters_delivery_makes_it(small_disk, seal, conserves):
+    disk = small_disk()
+    with DirectorySpool(disk / "spool", min_free_bytes=0) as spool:
+        ids = [spool.commit(seal(4_000)).batch_id for _ in range(12)]
+        (spool.path / "reserve").unlink()
+        fill(disk)
+        with pytest.raises(SpoolError, match="disk is full"):
+            spool.settle(ids[0], Fate.REJECTED)
+        with pytest.raises(SpoolError, match="disk is full"):
+            spool.commit(seal(4_000))
+        assert spool.waiting() == tuple(ids), "nothing goes that cannot be counted"
+        assert conserves(spool)
+        spool.settle_all({ids[0]: Fate.REJECTED, ids[1]: Fate.DELIVERED})
+        assert spool.waiting() == tuple(ids[2:])
+        assert spool.statistics().delivered_batches == spool.statistics().lost["rejected"] == 1
+        assert DirectorySpool.read_statistics(spool.path) == spool.statistics()
+        assert spool.purge() == 10, "the participant's word counts more than the count"
+        assert conserves(spool)
 
 
 def test_a_full_disk_is_told_at_open(small_disk):
@@ -297,17 +358,30 @@ def test_a_full_disk_does_not_keep_a_clean_spool_from_opening(small_disk, seal):
 def test_a_disk_that_turns_read_only_harms_nothing(small_disk, seal, conserves):
     disk = small_disk()
     with DirectorySpool(disk / "spool") as spool:
-        batch = spool.commit(seal())
+        batch, other = spool.commit(seal()), spool.commit(seal())
+        record = spool.commit_control(delete_request("a" * 32, "d" * 32))
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with pytest.raises(SpoolError, match="not writable"):
             spool.commit(seal())
         with pytest.raises(SpoolError, match="not writable"):
             spool.settle(batch.batch_id, Fate.DELIVERED)
+        with pytest.raises(SpoolError, match="not writable"):
+            spool.commit_control(delete_request("a" * 32, "d" * 32))
+        with pytest.raises(SpoolError, match="not writable"):
+            spool.settle_control(record.record_id)
+        assert spool.controls() == (record,)
         assert spool.read(batch.batch_id) == batch
         assert conserves(spool)
+        with pytest.raises(SpoolError, match="not writable"):
+            spool.purge([other.batch_id])
+        assert spool.waiting() == (batch.batch_id,), "what was to be purged is never read again"
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        assert spool.commit(seal()).sequence == 2
+        assert spool.commit(seal()).sequence == 3
         spool.settle(batch.batch_id, Fate.DELIVERED)
+        spool.settle_control(record.record_id)
+        assert len(spool.waiting()) == 1
+    with DirectorySpool(disk / "spool") as spool:
+        assert spool.statistics().lost["purged"] == 1
         assert conserves(spool)
 
 

@@ -1,4 +1,4 @@
-"""The spool against a reference model of a few lines: any order of commits, fates, damage, crashes."""
+"""The spool against the reference model: any order of commits, fates, damage, clocks, purges, crashes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,15 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from spool_model import Model
 
+from mcilib.delivery.control import delete_request
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.protocols import Fate, SealedBatch
+from mcilib.testing.fakes import ManualClock
 
-MAX_BYTES, MAX_FILES = 1_000, 6
-
-
-class Model:
-    """What a spool is: a list with limits and counters."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[str, tuple[int, bytes]] = {}
-        self.sequence = self.committed = self.delivered = 0
-        self.lost = {"evicted": 0, "rejected": 0, "damaged": 0}
-
-    def commit(self, batch_id: str, data: bytes) -> None:
-        self.sequence += 1
-        self.committed += 1
-        self.waiting[batch_id] = (self.sequence, data)
-        while len(self.waiting) > MAX_FILES or sum(len(d) for _, d in self.waiting.values()) > MAX_BYTES:
-            del self.waiting[next(iter(self.waiting))]
-            self.lost["evicted"] += 1
-
-    def leave(self, batch_id: str, cause: str | None) -> None:
-        if self.waiting.pop(batch_id, None) is not None:
-            if cause is None:
-                self.delivered += 1
-            else:
-                self.lost[cause] += 1
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # an fsync costs nothing there
+MAX_BYTES, MAX_FILES, MAX_AGE_S = 1_000, 6, 100_000.0
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -46,8 +26,9 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
-        self.model = Model()
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY))
+        self.model = Model(MAX_FILES, MAX_BYTES, MAX_AGE_S)
+        self.clock = ManualClock()
         self.count = 0
 
     @initialize()
@@ -59,26 +40,58 @@ class SpoolMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _opened(self) -> DirectorySpool:
-        spool = DirectorySpool(self.folder, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+        spool = DirectorySpool(
+            self.folder, max_bytes=MAX_BYTES, max_files=MAX_FILES, max_age_s=MAX_AGE_S, min_free_bytes=0,
+            clock=self.clock, boot="one",
+        )  # fmt: skip
         spool.open()
         return spool
 
-    def _commit(self, size_bytes: int) -> str:
+    @rule(target=ids, size_bytes=st.integers(1, 400))
+    def commit(self, size_bytes: int) -> str:
         self.count += 1
         batch_id, data = f"{self.count:032x}", os.urandom(size_bytes)
         batch = self.spool.commit(lambda sequence: SealedBatch(batch_id, sequence, data))
         self.model.commit(batch_id, data)
-        assert batch.sequence == self.model.sequence
+        assert batch.sequence == self.count
         return batch_id
-
-    @rule(target=ids, size_bytes=st.integers(1, 400))
-    def commit(self, size_bytes: int) -> str:
-        return self._commit(size_bytes)
 
     @rule(batch_id=ids, fate=st.sampled_from(Fate))
     def settle(self, batch_id: str, fate: Fate) -> None:
         self.spool.settle(batch_id, fate)
-        self.model.leave(batch_id, None if fate is Fate.DELIVERED else "rejected")
+        self.model.leave(batch_id, fate.value)
+
+    @rule(fates=st.dictionaries(ids, st.sampled_from(Fate)))
+    def settle_all(self, fates: dict[str, Fate]) -> None:
+        self.spool.settle_all(fates)
+        for batch_id, fate in fates.items():
+            self.model.leave(batch_id, fate.value)
+
+    @rule(batch_ids=st.none() | st.lists(ids, max_size=3))
+    def purge(self, batch_ids: list[str] | None) -> None:
+        before = self.model.counts["purged"]
+        self.model.purge(batch_ids)
+        assert self.spool.purge(batch_ids) == self.model.counts["purged"] - before
+
+    @rule()
+    def ask(self) -> None:
+        record = self.spool.commit_control(delete_request("a" * 32, "d" * 32))
+        self.model.controls[record.record_id] = record.data
+
+    @rule(nth=st.integers(0, 3))
+    def settle_control(self, nth: int) -> None:
+        record_id = ([*self.model.controls] or ["f" * 32])[nth % (len(self.model.controls) or 1)]
+        self.spool.settle_control(record_id)
+        self.model.controls.pop(record_id, None)
+
+    @rule(seconds=st.integers(0, 60_000), asleep=st.booleans())
+    def time_passes(self, seconds: int, asleep: bool) -> None:
+        (self.clock.suspend if asleep else self.clock.advance)(seconds)
+        self.model.now_s += seconds
+
+    @rule(seconds=st.integers(-400_000_000, 400_000_000))
+    def somebody_sets_the_clock(self, seconds: int) -> None:
+        self.clock.step_wall(seconds)
 
     @rule(batch_id=consumes(ids), cut=st.booleans())
     def damage(self, batch_id: str, cut: bool) -> None:
@@ -97,20 +110,9 @@ class SpoolMachine(RuleBasedStateMachine):
         self.spool.close()
         self.spool = self._opened()
 
-    @rule(target=ids, size_bytes=st.integers(1, 100))
-    def crash_before_the_count_of_a_commit(self, size_bytes: int) -> str:
-        """The rename was the last thing that happened (an eviction comes after the count)."""
-        before = (self.folder / "state.json").read_bytes()
-        evicted = dict(self.model.lost)
-        batch_id = self._commit(size_bytes)
-        if self.model.lost == evicted:
-            self.spool.close()
-            (self.folder / "state.json").write_bytes(before)
-            self.spool = self._opened()
-        return batch_id
-
     @rule(batch_id=ids, fate=st.sampled_from(Fate))
     def crash_after_the_count_of_a_fate(self, batch_id: str, fate: Fate) -> None:
+        """The unlink was not synced before the power cut."""
         file = self._file(batch_id)
         if file is None:
             return
@@ -125,18 +127,25 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def equals_the_model(self) -> None:
-        if self.count == 0:
+        if not hasattr(self, "spool"):
             return
         assert self.spool.waiting() == tuple(self.model.waiting)
-        for batch_id, (sequence, data) in self.model.waiting.items():
-            assert self.spool.read(batch_id) == SealedBatch(batch_id, sequence, data)
-        now = self.spool.statistics()
+        for min_age_s in (1, 50_000):
+            assert self.spool.waiting(min_age_s) == tuple(self.model.older_than(min_age_s))
+        for batch_id, data in self.model.waiting.items():
+            batch = self.spool.read(batch_id)
+            assert batch is not None
+            assert batch.data == data
+        assert {r.record_id: r.data for r in self.spool.controls()} == self.model.controls
+        now, counts = self.spool.statistics(), self.model.counts
         assert DirectorySpool.read_statistics(self.folder) == now
-        assert (now.committed_batches, now.delivered_batches) == (self.model.committed, self.model.delivered)
-        assert now.lost == self.model.lost
+        assert (now.committed_batches, now.delivered_batches) == (counts["committed"], counts["delivered"])
+        assert all(number == counts[cause] for cause, number in now.lost.items())
         assert now.committed_batches == now.delivered_batches + now.waiting_batches + sum(now.lost.values())
-        assert now.waiting_bytes == sum(len(data) for _, data in self.model.waiting.values()) <= MAX_BYTES
+        assert now.waiting_bytes == self.model.waiting_bytes <= MAX_BYTES
+        assert sorted(f.name[17:49] for f in (self.folder / "ready").iterdir()) == sorted(self.model.waiting)
         assert len(list((self.folder / "bad").iterdir())) <= 5
+        assert len((self.folder / "state.json").read_bytes()) < 4_000
 
 
 TestSpoolAgainstModel = SpoolMachine.TestCase
