@@ -32,9 +32,8 @@ CLOCK_STEPS_NS = (15_600_100, 15_625_000)
 what remote desktops show: found in recordings, see `docs/decisions/`)."""
 
 _TRIALS, _TRIALS_MIN = 192, 32
-_PROBES = 64
+_PROBES, _PROBES_MIN = 64, 8
 _KEPT_TICKS = 1024
-_PROBES_MIN = 8
 
 
 class _Codes(dict[int, int]):
@@ -119,14 +118,14 @@ def _steps(dt: list[int], tick_ns: int, step_ns: int, middle_ns: int) -> tuple[l
 
 
 class _Kept(dict[int, int]):
-    """Values of a function, kept where its argument is one that comes again and again."""
+    """Values of a function, kept where its argument is one that comes again and again: 0 to 1,023."""
 
     def __init__(self, of: Callable[[int], int]) -> None:
         self._of = of
 
     def __missing__(self, ticks: int) -> int:
         value = self._of(ticks)
-        if ticks < _KEPT_TICKS:
+        if 0 <= ticks < _KEPT_TICKS:
             self[ticks] = value
         return value
 

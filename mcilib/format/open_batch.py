@@ -240,26 +240,28 @@ class OpenBatch:
         begin_ns = zero_ns - tick_ns // 2
         rows = Rows(
             [(t_ns - begin_ns) // tick_ns for t_ns in self._t_ns], self._x, self._y,
-            rare=Rare.of(self._rare, self.quanta_per_px), before=self._before,
+            before=self._before,
             rare_ticks=[int((event.t_ns - begin_ns) // tick_ns) for event in self._rare],
             synthetic=self._runs,
         )  # fmt: skip
-        if not rows.in_order():  # sources interleave
-            if rows.ticks == sorted(rows.ticks) and not rows.synthetic:
-                self._place_rare(rows)
-            else:
-                rows = Rows.of(rows.events(metadata), metadata)
-        return rows
+        rare, in_order = self._rare, rows.in_order()
+        if not in_order and rows.ticks == sorted(rows.ticks) and not rows.synthetic:  # sources interleave
+            rare, in_order = self._place_rare(rows), True
+        rows.rare = Rare.of(rare, self.quanta_per_px)
+        return rows if in_order else Rows.of(rows.events(metadata), metadata)
 
-    def _place_rare(self, rows: Rows) -> None:
-        """Puts rare rows where their time belongs among moves that are in order; those of one tick as they came."""
-        order = sorted(range(len(rows.rare)), key=rows.rare_ticks.__getitem__)
-        rows.rare = Rare.of([self._rare[n] for n in order], self.quanta_per_px)
+    def _place_rare(self, rows: Rows) -> list[Event]:
+        """Puts rare rows where their time belongs among moves that are in order; those of one tick as they came.
+
+        Returns them in that order.
+        """
+        order = sorted(range(len(self._rare)), key=rows.rare_ticks.__getitem__)
         rows.rare_ticks = [rows.rare_ticks[n] for n in order]
         rows.before = [
             min(max(rows.before[n], bisect_left(rows.ticks, tick)), bisect_right(rows.ticks, tick))
             for n, tick in zip(order, rows.rare_ticks, strict=True)
         ]
+        return [self._rare[n] for n in order]
 
     def seal(
         self,

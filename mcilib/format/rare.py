@@ -141,10 +141,15 @@ class Rare:
 
 
 def to_quanta(place: float, quanta_per_px: int) -> int:
-    """To the nearest; halves to even, as `round`."""
+    """To the nearest, exactly; halves to even, as `round`."""
     if type(place) is int:
         return place * quanta_per_px
-    return round(float(place) * quanta_per_px)
+    place = float(place)
+    if quanta_per_px & (quanta_per_px - 1) == 0:  # a power of two, by which a product is exact
+        return round(place * quanta_per_px)
+    numerator, denominator = place.as_integer_ratio()
+    whole, rest = divmod(numerator * quanta_per_px, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def to_px(places: list[int], quanta_per_px: int) -> Sequence[float]:

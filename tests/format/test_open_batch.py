@@ -28,7 +28,9 @@ from mcilib.events import (
     event_count,
 )
 from mcilib.format.batch import Batch, Coverage, decode
+from mcilib.format.columns import _Kept
 from mcilib.format.open_batch import ROW_BYTES, OpenBatch
+from mcilib.format.rare import to_quanta
 
 ANCHOR = ClockAnchor(5_000 * MS, WALL_NS)
 GRANT = Grant.give(operator="Example Lab", purpose="tests", scopes=["keys", "pointer"])
@@ -529,3 +531,16 @@ def test_properties_are_copies():
     batch = _filled(_move(5_000))
     batch.captured["move"] = 99
     assert batch.captured == {"move": 1}
+
+
+def test_a_function_is_kept_for_small_arguments_only() -> None:
+    kept = _Kept(lambda ticks: 2 * ticks)
+    assert [kept[ticks] for ticks in (-(10**9), -1, 0, 1023, 1024)] == [-2 * 10**9, -2, 0, 2046, 2048]
+    assert list(kept) == [0, 1023]
+
+
+@pytest.mark.parametrize(
+    ("place", "quanta_per_px", "quanta"), [(1.1, 15, 17), (-1.1, 15, -17), (0.5, 3, 2), (0.5, 5, 2)]
+)
+def test_a_place_goes_to_the_nearest_quantum(place: float, quanta_per_px: int, quanta: int) -> None:
+    assert to_quanta(place, quanta_per_px) == quanta  # 1.1 is a little more than 1.1
