@@ -172,10 +172,13 @@ RECEIVER_MAX_BODY_BYTES = 8 * 1024 * 1024
 """A request body beyond this is refused with 413 while it arrives."""
 
 RECEIVER_DEVICE_REQUESTS, RECEIVER_DEVICE_WINDOW_S = 60, 60.0
-"""Uploads of one device in such a time; beyond it 429. A device makes at most 15."""
+"""Requests of one device in such a time; beyond it 429. The upload protocol promises a device 15."""
+
+RECEIVER_RETENTION_DAYS_CAP = 36_500
+"""A hundred years."""
 
 CONTROL_MAX_BYTES = 16 * 1024
-"""Of one control record: 400 batch ids."""
+"""Of one control record: some 450 batch ids."""
 
 # --- consent -----------------------------------------------------------------------------------------------
 RETENTION_DAYS = 365

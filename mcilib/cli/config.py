@@ -25,6 +25,7 @@ _SAMPLES: dict[str, Any] = {
     "receiver.token_file": "token",
     "receiver.tls_cert": "cert.pem",
     "receiver.tls_key": "key.pem",
+    "receiver.retention_days": 365,
     "grant.operator": "Example Lab",
     "grant.purpose": "train models that use computers",
     "grant.scope": ["pointer", "keys"],

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcilib import config, limits
 from mcilib.cli._output import log_to_stderr, say
 from mcilib.cli._parser import add_options, read_token, settings_of
 
@@ -46,33 +44,10 @@ exit codes: 0 ended as asked; 2 a flag is wrong, or the port is taken; 6 the sto
         "receiver.token_file",
         "receiver.tls_cert",
         "receiver.tls_key",
-    )
-    parser.add_argument(
-        "--retention-days",
-        type=_count(36_500),
-        metavar="N",
-        help="remove days of receipt that are older, at the start and daily (default: keep all)",
-    )
-    parser.add_argument(
-        "--device-requests",
-        type=_count(1_000_000),
-        metavar="N",
-        default=limits.RECEIVER_DEVICE_REQUESTS,
-        help="requests of one device at once and in each minute; more get 429 (default %(default)s)",
+        "receiver.device_requests",
+        "receiver.retention_days",
     )
     parser.set_defaults(run=run)
-
-
-def _count(high: int) -> Callable[[str], int]:
-    option = config.Option("count", "", low=1, high=high)
-
-    def convert(text: str) -> int:
-        try:
-            return int(option.accept_flag(text))
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
             tls_cert=settings.tls_cert,
             tls_key=settings.tls_key,
             max_body_bytes=settings.max_body_bytes,
-            device_requests=args.device_requests,
-            retention_days=args.retention_days,
+            device_requests=settings.device_requests,
+            retention_days=settings.retention_days,
             on_ready=ready,
         )
         say("Stopped.")

@@ -178,6 +178,14 @@ class ReceiverSettings:
         "bytes", "A larger request is refused while it arrives.", limits.RECEIVER_MAX_BODY_BYTES,
         low=1024, high=1024 * _MIB,
     )  # fmt: skip
+    device_requests: int = _option(
+        "count", "Requests of one device at once and in each minute; more get 429.",
+        limits.RECEIVER_DEVICE_REQUESTS, low=1, high=1_000_000, flag="--device-requests",
+    )  # fmt: skip
+    retention_days: int | None = _option(
+        "count", "Days of receipt that are older are removed, at the start and daily.",
+        low=1, high=limits.RECEIVER_RETENTION_DAYS_CAP, flag="--retention-days", fallback="all are kept",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

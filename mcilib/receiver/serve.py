@@ -41,9 +41,6 @@ CONNECTIONS = 256
 
 BACKLOG = 512
 
-RETENTION_DAYS_CAP = 36_500
-"""A hundred years."""
-
 _log = logging.getLogger("mcilib.receiver")
 
 
@@ -86,9 +83,10 @@ def serve(
     family, address = _resolve(host, port)
     _check_exposure(host, address, token=token, tls=tls_cert is not None)
     _check_certificate(tls_cert, tls_key)
-    if retention_days is not None and not 1 <= retention_days <= RETENTION_DAYS_CAP:
+    if retention_days is not None and not 1 <= retention_days <= limits.RECEIVER_RETENTION_DAYS_CAP:
         raise ConfigError(
-            f"Data cannot be kept for {retention_days} days", f"Use 1 to {RETENTION_DAYS_CAP} days."
+            f"Data cannot be kept for {retention_days} days",
+            f"Use 1 to {limits.RECEIVER_RETENTION_DAYS_CAP} days.",
         )
     if isinstance(store, str) and "://" in store:
         store = ObjectStore(store, today=_today)

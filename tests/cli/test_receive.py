@@ -101,25 +101,24 @@ def test_the_file_and_flags_that_win(
 ) -> None:
     (here / "conf").mkdir()
     (here / "conf" / "token").write_text("of-the-file")
+    data = example_batch().data
+    FolderStore("store", today=lambda: date(2020, 1, 1)).put([(read_header(data), data)])
     (here / "conf" / "receiver.toml").write_text(
         '[receiver]\nhost = "localhost"\nport = 1\ntoken_file = "token"\nmax_body_bytes = 1024\n'
+        "device_requests = 1\nretention_days = 30\n"
         f'tls_cert = "{tls["cert"]}"\ntls_key = "{tls["key"]}"\n'
     )
     command = background("receive", "store", "--config", "conf/receiver.toml", "--port", "0")
     url = command.line("Receiving").split()[2]
+    until(lambda: not Path("store/batches/2020-01-01").exists())
     assert url.startswith("https://localhost:")
     headers = {"Content-Type": TYPE, "Authorization": "Bearer of-the-file"}
     with urllib3.PoolManager(ca_certs=str(tls["ca"])) as pool:
-        assert (
-            pool.request("POST", f"{url}/v1/batches", body=example_batch().data, headers=headers).status
-            == 200
-        )
+        assert pool.request("POST", f"{url}/v1/batches", body=data, headers=headers).status == 200
+        assert pool.request("POST", f"{url}/v1/batches", body=data, headers=headers).status == 429
         assert pool.request("POST", f"{url}/v1/batches", body=b"x" * 1025, headers=headers).status == 413
         del headers["Authorization"]
-        assert (
-            pool.request("POST", f"{url}/v1/batches", body=example_batch().data, headers=headers).status
-            == 401
-        )
+        assert pool.request("POST", f"{url}/v1/batches", body=data, headers=headers).status == 401
 
 
 @pytest.mark.parametrize(
