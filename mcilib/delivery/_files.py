@@ -33,7 +33,7 @@ def write_durably(path: Path, data: bytes, modified_ns: int | None = None) -> No
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o600)
     try:
         with os.fdopen(fd, "wb", buffering=0) as file:
-            _write(file, data)
+            write_all(file, data)
             if modified_ns is not None:
                 date(path, modified_ns)
             os.fsync(file.fileno())
@@ -54,13 +54,14 @@ def write_over(path: Path, data: bytes) -> bool:
     with os.fdopen(fd, "wb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size < len(data):
             return False
-        _write(file, data)
+        write_all(file, data)
         file.truncate(len(data))
         os.fsync(file.fileno())
     return True
 
 
-def _write(file: io.FileIO, data: bytes) -> None:
+def write_all(file: io.FileIO, data: bytes) -> None:
+    """`write` may take a part only."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -85,9 +85,9 @@ class SpoolFolder:
         (self.control / name).unlink(missing_ok=True)
         sync_folder(self.control)
 
-    def sync(self, folder: Path) -> None:
-        """What has gone from it stays gone."""
-        sync_folder(folder)
+    def sync_ready(self) -> None:
+        """What has gone from `ready/` stays gone."""
+        sync_folder(self.ready)
 
     def short_of_bytes(self, min_free_bytes: int) -> int:
         """How much the disk lacks of so much free space, or of a tenth of it all if that is less.

@@ -89,7 +89,7 @@ class Ledger:
                 if error.errno not in FULL or self.made_room or not self.waiting:
                     raise
                 self.leave(to_make_room(self.waiting.values(), entry.size_bytes))
-                self.folder.sync(self.folder.ready)  # some file systems give the room back only then
+                self.folder.sync_ready()  # some file systems give the room back only then
                 self.made_room = True
                 self.folder.store(folder, entry, data)
         except OSError as error:
@@ -201,7 +201,7 @@ class Ledger:
 
     def _forget_leaving(self) -> None:
         """Makes what has left `ready/` stay away, so that those names need no more explaining."""
-        self.folder.sync(self.folder.ready)
+        self.folder.sync_ready()
         there = {name: to for name, to in self.state.leaving.items() if self.folder.is_ready(name)}
         self.state = replace(self.state, leaving=there)
 

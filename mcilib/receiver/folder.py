@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
+from mcilib.delivery._files import sync_folder, write_all
 from mcilib.errors import StoreError
 from mcilib.receiver.store import KeyedStore
 
@@ -95,7 +96,7 @@ class FolderStore(KeyedStore):
         files = [self._tmp / f"{tag}-{uuid.uuid4().hex}" for tag, _ in contents]
         try:
             _each(_write, [(path, data) for path, (_, data) in zip(files, contents, strict=True)])
-            _sync_folder(self._tmp)  # so that a claim never outlives the note of whose it is
+            sync_folder(self._tmp)  # so that a claim never outlives the note of whose it is
             yield _Files(self, files)
         finally:
             for path in files:
@@ -109,13 +110,13 @@ class FolderStore(KeyedStore):
             os.replace(fresh, target)
         finally:
             fresh.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def _sync(self, keys: Sequence[str]) -> None:
         folders = {(self.path / key).parent for key in keys}
         for folder in folders:
             self._ensure_folder(folder)
-        _each(_sync_folder, folders)
+        _each(sync_folder, folders)
 
     def _link(self, file: Path, target: Path) -> bool:
         """Not durable yet. False when something is there already."""
@@ -141,13 +142,13 @@ class FolderStore(KeyedStore):
             self._ensure_folder(folder.parent)
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         else:
             missing = [f for f in (folder, *folder.parents) if not f.exists()]
             for new in reversed(missing):
                 with suppress(FileExistsError):
                     new.mkdir(mode=0o700)
-                _sync_folder(new.parent)
+                sync_folder(new.parent)
         if len(self._known) >= KNOWN_FOLDERS:
             self._known.clear()
         self._known.add(folder)
@@ -169,7 +170,7 @@ class FolderStore(KeyedStore):
     def _sync_and_prune(self, folder: Path) -> None:
         """Flushes the removal of what lay here, and removes folders that are empty now."""
         with suppress(FileNotFoundError):
-            _sync_folder(folder)
+            sync_folder(folder)
         while folder.parent.parent != self.path.parent:  # those right below the store stay
             try:
                 folder.rmdir()
@@ -178,7 +179,7 @@ class FolderStore(KeyedStore):
             self._known.discard(folder)
             folder = folder.parent
             with suppress(FileNotFoundError):
-                _sync_folder(folder)
+                sync_folder(folder)
 
     # --- who may ---
 
@@ -242,7 +243,7 @@ class _Files:
     def name(self, which: Sequence[int], keys: Sequence[str], /) -> list[bool]:
         store = self._store
         new = [store._link(self.files[at], store.path / key) for at, key in zip(which, keys, strict=True)]
-        _each(_sync_folder, {(store.path / key).parent for key in keys})
+        _each(sync_folder, {(store.path / key).parent for key in keys})
         return new
 
 
@@ -251,20 +252,8 @@ def _write(what: tuple[Path, bytes]) -> None:
     path, data = what
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     with open(fd, "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
+        write_all(file, data)
         os.fsync(fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there, and NTFS journals their entries
-        return
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _each(work: Callable[[_T], None], items: Iterable[_T]) -> None:
