@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mcilib.clock import ClockAnchor
 from mcilib.consent import Grant
 from mcilib.events import Move
 from mcilib.format.open_batch import OpenBatch
+from mcilib.receiver import FolderStore, create_app
 
 SERVE = """
 import json, sys
@@ -201,3 +203,15 @@ def copies() -> Callable[[Path], dict[str, bytes]]:
         return found
 
     return look
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the application of `url` stores."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def url(run_app: Callable[..., str], folder: Path) -> str:
+    """An application on a folder, on one day of receipt, open to all."""
+    return run_app(create_app(FolderStore(folder, today=lambda: date(2026, 3, 1)), token=None))

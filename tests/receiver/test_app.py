@@ -26,16 +26,6 @@ TOKEN = "t0p-secret"
 TYPE = "application/vnd.mcilib.batches"
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def url(run_app, folder):
-    return run_app(create_app(FolderStore(folder, today=lambda: date(2026, 3, 1)), token=None))
-
-
 def statuses(answer):
     return [(r["batch"], r["status"]) for r in answer["receipts"]]
 

@@ -20,16 +20,6 @@ P, D, R = "1" * 32, "d" * 32, "c" * 32
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def url(run_app, folder):
-    return run_app(create_app(FolderStore(folder, today=lambda: date(2026, 3, 1)), token=None))
-
-
-@pytest.fixture
 def ask(http):
     """`ask(url, record, ...)` -> status and JSON."""
 

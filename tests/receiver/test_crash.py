@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from dying import DIE_AT
 from waiting import until
 
 TYPE = "application/vnd.mcilib.batches"
@@ -112,8 +113,9 @@ def test_two_receivers_race_with_different_bytes_for_one_id(receiver, frame, cop
 
 
 # Deletes in a child that dies just before its n-th call into the file system, then deletes again.
-CRASH = """
-import os, sys
+CRASH = (
+    DIE_AT
+    + """
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,21 +123,6 @@ from mcilib.receiver import Deletion, FolderStore
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 P, D = "1" * 32, "d" * 32
-
-def die_at(n):
-    count = 0
-    def hook(event, args):
-        nonlocal count
-        if event in ("open", "fsync", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.listdir"):
-            count += 1
-            if count == n:
-                os._exit(9)
-    fsync = os.fsync
-    def synced(fd):
-        hook("fsync", ())
-        fsync(fd)
-    os.fsync = synced
-    sys.addaudithook(hook)
 
 n = 0
 while True:
@@ -177,6 +164,7 @@ while True:
         print(n - 1)
         break
 """
+)
 
 
 @pytest.mark.parametrize("kind", ["ids", "participant"])

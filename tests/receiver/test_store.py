@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import DIE_AT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -180,29 +181,15 @@ def test_a_race_of_threads_ends_with_one_copy(store, data):
 
 
 # Puts one batch in a child that dies just before its n-th call into the file system, then puts it again.
-CRASH = """
-import os, sys
+CRASH = (
+    DIE_AT
+    + """
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from mcilib.receiver import FolderStore
 
 folder, device, more = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-
-def die_at(n):
-    count = 0
-    def hook(event, args):
-        nonlocal count
-        if event in ("open", "fsync", "os.link", "os.rename", "os.remove", "os.mkdir"):
-            count += 1
-            if count == n:
-                os._exit(9)
-    fsync = os.fsync
-    def synced(fd):
-        hook("fsync", ())
-        fsync(fd)
-    os.fsync = synced
-    sys.addaudithook(hook)
 
 n = 0
 while True:
@@ -229,6 +216,7 @@ while True:
         print(n - 1)
         break
 """
+)
 
 
 @pytest.mark.parametrize("days_until_resent", [0, 1])
