@@ -205,6 +205,7 @@ def test_numbers_that_cannot_be_are_refused_before_anything_happens(tmp_path):
         ("recipients", "age1..."), ("batch_max_age_s", float("nan")),
         ("batch_max_age_s", float("inf")), ("zstd_level", 100), ("zstd_level", 0), ("upload_interval_s", -1),
         ("upload_interval_s", float("nan")), ("max_request_bytes", 0), ("spool_max_files", 0), ("spool_max_bytes", 0),
+        ("spool_max_age_s", 0), ("spool_min_free_bytes", -1),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=option.removeprefix("spool_")):
             collector(tmp_path, **{option: value})
@@ -462,6 +463,32 @@ def test_spool_max_bytes(tmp_path):
         source.feed(*(Move(n * 10**9, n, n) for n in range(10)))
         subject.flush()
         assert 0 < subject.statistics().spool.waiting_bytes <= 1_000
+
+
+def test_spool_max_age(tmp_path):
+    source, clock = FakeSource(), ManualClock()
+    with collector(tmp_path, source, spool_max_age_s=3_600, batch_max_events=1, clock=clock) as subject:
+        source.feed(Move(clock.monotonic_ns(), 1, 1))
+        subject.flush()
+        clock.advance(3_700)
+        source.feed(Move(clock.monotonic_ns(), 2, 2))
+        subject.flush()
+        assert subject.statistics().spool.lost["expired"] == 1
+        assert subject.statistics().spool.waiting_batches == 1
+
+
+def test_a_batch_that_was_changed_on_the_disk_is_not_sent(tmp_path):
+    source, transport = FakeSource(), FakeTransport()
+    with collector(tmp_path, source, transport=transport, batch_max_age_s=0.1) as subject:
+        source.feed(Move(time.monotonic_ns(), 1, 1))
+        until(subject.spool.waiting)
+        [file] = (subject.spool.path / "ready").iterdir()
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+        subject.flush()
+        assert subject.statistics().spool.lost["damaged"] == 1
+    assert not transport.received
 
 
 def test_upload_interval(tmp_path):
