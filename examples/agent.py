@@ -8,7 +8,9 @@ it ends when nobody answers.
 """
 
 import argparse
+import select
 import signal
+import socket
 import sys
 import time
 from datetime import timedelta
@@ -79,14 +81,20 @@ def record(collector: Collector, say_every_s: float) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    # A signal that comes just before a sleep is not seen until it is over; one that writes a byte here is.
+    wake, woken = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
     try:
-        with collector:  # starts here; stops and commits whatever ends the block
+        with wake, woken, collector:  # starts here; stops and commits whatever ends the block
             print("Recording.", flush=True)
             while True:
-                time.sleep(say_every_s)
+                select.select([woken], [], [], say_every_s)
                 report(collector)
     except KeyboardInterrupt:
         return
+    finally:
+        signal.set_wakeup_fd(-1)
 
 
 def report(collector: Collector) -> None:

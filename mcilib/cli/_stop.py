@@ -23,13 +23,15 @@ class StopSignal:
     Afterwards they are ignored: what was asked for is done, and the process is about to end.
 
     A socket pair carries the wish, since `threading.Event.set` in a signal handler can lock up with a `wait`
-    in the same thread, and `select` can wait for sockets on every system.
+    in the same thread, and `select` can wait for sockets on every system. It is the wake-up descriptor too: a
+    signal that another thread gets, or that comes just before the `select`, does not interrupt it.
     """
 
     def __init__(self, signals: Sequence[str] = ALL_SIGNALS) -> None:
         self.requested = False
         self._signals = signals
         self._numbers: list[int] = []
+        self._woken_before = -1
         self._reading, self._writing = socket.socketpair()
         self._reading.setblocking(False)
         self._writing.setblocking(False)
@@ -43,11 +45,13 @@ class StopSignal:
             if number is not None and not nohup:
                 signal.signal(number, self._on_signal)
                 self._numbers.append(number)
+        self._woken_before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number in self._numbers:
             signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._woken_before)
         self._reading.close()
         self._writing.close()
 

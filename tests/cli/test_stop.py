@@ -34,6 +34,21 @@ def test_a_signal_ends_the_wait_and_later_ones_are_ignored() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_signal_that_another_thread_gets_ends_the_wait_too() -> None:
+    """As one does that comes just before the wait: neither interrupts it."""
+
+    def signalled() -> None:
+        time.sleep(0.05)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    with StopSignal() as stop:
+        threading.Thread(target=signalled).start()
+        started_s = time.monotonic()
+        assert stop.wait(10)
+        assert time.monotonic() - started_s < 5
+    assert signal.set_wakeup_fd(-1) == -1, "it is given back"
+
+
 def test_many_signals_at_once_do_no_harm() -> None:
     with StopSignal() as stop:
         for _ in range(2_000):
