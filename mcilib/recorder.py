@@ -87,6 +87,7 @@ class Recorder:
         self._unwritten = self._batcher.closed
         self._problem: tuple[str, McilibError] | None = None
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
 
     # --- called by sources, for each event -----------------------------------------------------------------
 
@@ -119,6 +120,7 @@ class Recorder:
         """Starts the thread. A stopped recorder may be started again."""
         self._batcher.begin_run()
         self._running = True
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mcilib-recorder", daemon=True)
         self._thread.start()
 
@@ -126,7 +128,8 @@ class Recorder:
         """Commits what was captured and ends the thread. Events emitted afterwards are dropped."""
         self._running = False
         self._wake.set()
-        if self._thread is not None:
+        # An interrupted join() makes Python 3.11 take a thread that goes on for ended: the next one would not wait.
+        if self._thread is not None and self._ended.wait(timeout_s):
             self._thread.join(timeout_s)
 
     def commit(self) -> bool:
@@ -167,14 +170,17 @@ class Recorder:
     # --- the thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self._running:
-            self._wake.wait(self._patience_s())
-            self._wake.clear()
-            with self._work:
-                self._turn()
-        if not self.commit():
-            with self._work:
-                self._give_up(0)
+        try:
+            while self._running:
+                self._wake.wait(self._patience_s())
+                self._wake.clear()
+                with self._work:
+                    self._turn()
+            if not self.commit():
+                with self._work:
+                    self._give_up(0)
+        finally:
+            self._ended.set()
 
     def _turn(self) -> None:
         """What is to be done now. Called, as all that follows, with `_work` held."""
