@@ -5,13 +5,16 @@ Fixtures
     xserver          a real X server, shared by the session; `DISPLAY` names it while the test runs
     own_xserver      the same, for one test that freezes or kills it
 
-Marker
+Markers
     @pytest.mark.needs("strace", ...)   the same as the fixture, for a whole test
+    @pytest.mark.alone                  no other test runs meanwhile (`make test` runs several side by side)
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import signal
 import sys
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from mcilib.testing.xvfb import VirtualDisplay
 
@@ -51,6 +54,44 @@ def pytest_report_header() -> str:
     import mcilib
 
     return f"mcilib {mcilib.__version__} from {Path(mcilib.__file__).parent}"
+
+
+# --- tests side by side (pytest-xdist) ------------------------------------------------------------------------
+
+MADE_ANEW = re.compile(r"(?i)[0-9a-f]{32}|age1[0-9a-z]{40,}|AGE-SECRET-KEY-1[0-9a-z]{40,}")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Leave keys and ids that each process makes anew out of a test's name: all workers must have the same names."""
+    text = val.decode("latin-1") if isinstance(val, bytes) else val
+    if not isinstance(text, str) or not MADE_ANEW.search(text):
+        return None
+    return MADE_ANEW.sub("...", text).encode("unicode_escape").decode("ascii")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than processors, because half of the time of the tests is waiting."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is `alone` has the room for itself; nobody new gets through the door while it waits for that."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    # Any two files that all workers know. Unlocked by name: a process that a test left behind may hold them open.
+    with open(__file__) as room, open(ROOT / "pyproject.toml") as door:
+        try:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            if not alone:
+                fcntl.flock(door, fcntl.LOCK_UN)
+            return (yield)
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)
+            fcntl.flock(door, fcntl.LOCK_UN)
 
 
 # --- parts of the system ------------------------------------------------------------------------------------
@@ -145,7 +186,8 @@ def own_xserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualDisplay]:
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Every test that uses an X server can be left out with `-m 'not x11'`."""
+    """Every test that uses an X server can be left out with `-m 'not x11'`; those that run alone come last."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
     for item in items:
         if {"xserver", "own_xserver", "session_xserver"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("x11")

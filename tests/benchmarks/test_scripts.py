@@ -134,8 +134,14 @@ def wire_sizes(*args: str | Path) -> dict[str, dict[str, Any]]:
     return {result["trace"]: result for result in json.loads(done.stdout)}
 
 
-def test_wire_size_of_the_synthetic_traces() -> None:
-    made, again = wire_sizes(), wire_sizes()
+@pytest.fixture(scope="module")
+def synthetic() -> dict[str, dict[str, Any]]:
+    """The figures of the synthetic traces."""
+    return wire_sizes()
+
+
+def test_wire_size_of_the_synthetic_traces(synthetic: dict[str, dict[str, Any]]) -> None:
+    made, again = synthetic, wire_sizes()
     assert [result["source"] for result in made.values()] == ["pointer", "pointer", "pointer", "keyboard"]
     for name, result in made.items():
         size = result["bytes_per_event"]
@@ -248,9 +254,11 @@ def test_traces_of_the_same_name_are_refused(tmp_path: Path) -> None:
     assert "same name" in done.stderr
 
 
-def test_the_plot_needs_matplotlib_and_says_so_where_it_is_missing(tmp_path: Path) -> None:
+def test_the_plot_needs_matplotlib_and_says_so_where_it_is_missing(
+    tmp_path: Path, synthetic: dict[str, dict[str, Any]]
+) -> None:
     figures_file, picture = tmp_path / "figures.json", tmp_path / "out.svg"
-    figures_file.write_text(json.dumps(list(wire_sizes().values())))
+    figures_file.write_text(json.dumps(list(synthetic.values())))
     done = script("plot", figures_file, "-o", picture)
     if find_spec("matplotlib") is None:
         assert (done.returncode, done.stderr) == (2, "plot.py needs matplotlib: pip install matplotlib\n")

@@ -124,6 +124,7 @@ def test_a_look_at_the_statistics_delays_no_full_batch():
     assert sizes(spool) == [1, 1]
 
 
+@pytest.mark.alone
 def test_a_wheel_turned_past_the_age_is_one_row_in_real_time():
     subject, spool = recorder(max_age_s=0.1)
     subject.emit(Move(time.monotonic_ns(), 5, 5))

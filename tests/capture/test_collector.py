@@ -236,12 +236,19 @@ def test_ctrl_c_during_stop_loses_nothing(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("delay_s", [0.0005, 0.002, 0.02])
-def test_two_real_interrupts_in_a_row_keep_what_was_captured(tmp_path, delay_s):
+@pytest.mark.parametrize(("delay_s", "commit_s"), [(0.0005, 0), (0.002, 0), (0.02, 0), (0.1, 0.3)])
+def test_two_real_interrupts_in_a_row_keep_what_was_captured(tmp_path, delay_s, commit_s):
+    """Also where the second one comes while the last commit goes on."""
     code = f"""
 import os, signal, threading, time
 from mcilib import Collector, Move
+from mcilib.delivery.spool import DirectorySpool
 from mcilib.testing.fakes import FakeSource, example_grant
+commit = DirectorySpool.commit
+def slow(self, seal):
+    time.sleep({commit_s})
+    return commit(self, seal)
+DirectorySpool.commit = slow
 source = FakeSource()
 def interrupt():
     for _ in range(2):
@@ -594,6 +601,7 @@ def test_stop_within_two_seconds_while_the_upload_hangs(tmp_path):
     assert [event.x for event in events(tmp_path)][-1] == 2
 
 
+@pytest.mark.alone
 def test_real_input_to_spool_and_idle_silence(tmp_path, xserver, monkeypatch):
     monkeypatch.setattr(limits, "WATCH_WINDOW_S", 0.2)
     monkeypatch.setattr(limits, "WATCH_INTERVAL_S", 0.1)

@@ -292,6 +292,7 @@ def test_a_batch_that_cannot_be_sealed_is_counted_and_the_next_one_goes_on():
     assert batches(spool)[0].metadata.coverage.dropped == {"unsealable": 1}
 
 
+@pytest.mark.alone
 def test_idle_after_a_commit_means_no_wake_up():
     subject, spool = recorder(max_age_s=0.1)
     subject.emit(Move(subject._clock.monotonic_ns(), 1, 1))

@@ -33,6 +33,7 @@ Start = Callable[..., Background]
 pytestmark = pytest.mark.x11
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_within_two_seconds_with_everything_on_disk(
     number: int, xserver: VirtualDisplay, here: Path, granted: Path, background: Start, endpoint: str
@@ -46,6 +47,7 @@ def test_a_signal_ends_it_within_two_seconds_with_everything_on_disk(
     assert kinds(granted / "spool") == INPUT
 
 
+@pytest.mark.alone
 def test_a_black_hole_does_not_delay_the_end(
     xserver: VirtualDisplay, here: Path, granted: Path, background: Start
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_black_hole_does_not_delay_the_end(
     assert spool_of(granted).waiting_batches == 2
 
 
+@pytest.mark.alone
 def test_a_display_that_freezes_does_not_delay_the_end(
     own_xserver: VirtualDisplay,
     here: Path,

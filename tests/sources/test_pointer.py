@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 from waiting import until
 
 from mcilib import Move, PointerSource, Press, Release, Scroll
@@ -144,6 +145,7 @@ def test_a_hundred_lives_leave_no_thread_and_no_connection(xserver):
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
+@pytest.mark.alone
 def test_idle_threads_do_not_wake(xserver, monkeypatch):
     from mcilib import limits
     from mcilib.statistics import thread_cost

@@ -146,6 +146,7 @@ def test_a_busy_display_is_no_gap(own_xserver):
     assert len(sink.events) > 1000
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("make", SOURCES)
 def test_stop_while_frozen(own_xserver, make):
     sink, source = ListSink(), make()
