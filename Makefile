@@ -3,6 +3,7 @@
 VENV ?= .venv
 ARGS ?=
 FUZZ_S ?= 60
+CHAOS_S ?= 60
 BIN := $(VENV)/bin
 CODE := $(wildcard mcilib tests benchmarks examples)
 export VENV
@@ -11,7 +12,7 @@ unexport PYTHONPATH PYTHONHOME
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel install demo test test-all check format-check lint types layers fmt api bench docs fuzz mutants lock clean
+.PHONY: help setup dev wheel install demo test test-all check format-check lint types layers fmt api bench docs fuzz mutants crash chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +75,12 @@ fuzz: install ## fuzz the decoder of batches (FUZZ_S=3600: longer; ARGS=build/fu
 
 mutants: install ## 20,000 mutants of each test vector (ARGS='--each 100000 --seed 7 every_kind')
 	@$(BIN)/python -P tests/fuzz/mutate.py $(ARGS)
+
+crash: install ## kill agents 200 times, and the spool after each of its file operations in full
+	@MCILIB_CRASH=all $(BIN)/pytest tests/crash --timeout 600 -s $(ARGS)
+
+chaos: install ## an agent, nginx, two receivers and faults of every kind (CHAOS_S=3600: longer)
+	@$(BIN)/python -P tests/chaos/run.py $(CHAOS_S) $(ARGS)
 
 lock: setup ## write requirements/dev.txt again (ARGS=--upgrade for newer versions)
 	@scripts/lock $(ARGS)

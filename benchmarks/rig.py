@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
+import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +83,9 @@ class Process:
 
 
 @contextlib.contextmanager
-def receiver(store: Path, port: int = 0) -> Iterator[str]:
-    """`mcilib receive`; gives its address."""
-    with Process([*MCILIB, "receive", str(store), "--port", str(port)]) as process:
+def receiver(store: Path, port: int = 0, *flags: str, **more: Any) -> Iterator[str]:
+    """`mcilib receive`; gives its address. `more` goes to `Popen`."""
+    with Process([*MCILIB, "receive", str(store), "--port", str(port), *flags], **more) as process:
         yield process.line("Receiving at ").split("Receiving at ")[1].split()[0]
         process.end()
 
@@ -125,10 +129,11 @@ class Cost:
         return Cost(self.cpu_s - other.cpu_s, self.wakeups - other.wakeups)
 
 
-def cost(pid: int) -> Cost:
-    """So far, of the threads that are there."""
+def cost(pid: int, thread: int | None = None) -> Cost:
+    """So far, of the threads that are there, or of one (`threading.Thread.native_id`)."""
     cpu_ns = wakeups = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    tasks = Path(f"/proc/{pid}/task")
+    for task in tasks.iterdir() if thread is None else [tasks / str(thread)]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             cpu_ns += int((task / "schedstat").read_text().split()[0])
             status = (task / "status").read_text()
@@ -202,3 +207,49 @@ def remark(text: str) -> None:
 
 def show(result: Any, text: str, *, as_json: bool) -> None:
     print(json.dumps(result, indent=1) if as_json else text)
+
+
+# --- a network of one's own ---------------------------------------------------------------------------------
+
+_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # unshare(2)
+_SIOCETHTOOL = 0x8946
+_NO_OFFLOAD = (0x1F, 0x24, 0x2C)  # ETHTOOL_STSO, _SGSO, _SGRO
+
+
+def in_own_network(work: Callable[[], Any]) -> Any:
+    """What `work` gives in a process whose only network is a loopback like an Ethernet: an MTU of 1,500 bytes and
+    packets as they would go out. None where the system forbids such a namespace, or `work` failed."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def child() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(_NEW_NETWORK) and libc.unshare(_NEW_USER | _NEW_NETWORK):
+            remark(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+            return
+        subprocess.run(["ip", "link", "set", "lo", "mtu", "1500", "up"], check=True)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            for command in _NO_OFFLOAD:
+                value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+                request = struct.pack("16sP", b"lo", ctypes.addressof(value))
+                fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+        theirs.send(work())
+
+    process = context.Process(target=child)
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+
+
+def interface_bytes(name: str) -> int:
+    """What an interface has sent so far; on a loopback that is what both ends have."""
+    for line in Path("/proc/net/dev").read_text().splitlines():
+        interface, _, counters = line.partition(":")
+        if interface.strip() == name:
+            return int(counters.split()[8])
+    raise LookupError(name)

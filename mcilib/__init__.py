@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from mcilib.collector import Collector as Collector
     from mcilib.collector import FlushResult as FlushResult
     from mcilib.consent import Grant as Grant
+    from mcilib.delivery.folder import FolderTransport as FolderTransport
     from mcilib.delivery.http import HttpTransport as HttpTransport
+    from mcilib.delivery.objectstore import ObjectStoreTransport as ObjectStoreTransport
+    from mcilib.delivery.objectstore import S3Credentials as S3Credentials
     from mcilib.delivery.spool import DirectorySpool as DirectorySpool
     from mcilib.delivery.uploader import Uploader as Uploader
     from mcilib.errors import BatchFormatError as BatchFormatError
@@ -59,6 +62,9 @@ _MODULE_OF = {
     "FlushResult": "collector",
     "Grant": "consent",
     "HttpTransport": "delivery.http",
+    "FolderTransport": "delivery.folder",
+    "ObjectStoreTransport": "delivery.objectstore",
+    "S3Credentials": "delivery.objectstore",
     "DirectorySpool": "delivery.spool",
     "Uploader": "delivery.uploader",
     "BatchFormatError": "errors",

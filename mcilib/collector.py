@@ -15,12 +15,13 @@ from typing import Self
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
 from mcilib.consent import Gate, Grant
+from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
 from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, GrantError, SourceError, SpoolError
 from mcilib.format.metadata import QUANTA_MAX_PER_PX
 from mcilib.format.seal import seal
-from mcilib.protocols import Source, Transport
+from mcilib.protocols import SendPlan, Source, Transport
 from mcilib.recorder import Recipients, Recorder, current
 from mcilib.statistics import (
     CaptureStatistics,
@@ -71,6 +72,11 @@ class Collector:
     recipients batches are in clear. `quanta_per_px` is the part of a pixel that positions are kept to, 1 to 256:
     more than 1 is of use where the system gives fractions.
 
+    Two things are asked before each request: the grant, and `plan`, the constraints on sending as they are now
+    (battery, network). Batches rest `hold_s` (seconds, 0 to 7 days) on the device before they go, whoever asks, and
+    what the plan keeps back goes all the same once it is older than `fallback_age_s`. Back-off survives a restart,
+    in `state_dir/spool/schedule.json`.
+
     `transport=None` keeps everything in the spool, `state_dir/spool`. The collector closes the transport when
     it stops. One collector at a time may use a state directory. Methods may be called from any thread.
     """
@@ -94,6 +100,9 @@ class Collector:
         spool_min_free_bytes: int = limits.SPOOL_MIN_FREE_BYTES,
         upload_interval_s: float = limits.UPLOAD_INTERVAL_S,
         max_request_bytes: int = limits.REQUEST_MAX_BYTES,
+        plan: Callable[[], SendPlan] = SendPlan,
+        hold_s: float = 0.0,
+        fallback_age_s: float = limits.FALLBACK_AGE_S,
         clock: Clock | None = None,
     ) -> None:
         names = [source.name for source in sources]
@@ -109,6 +118,8 @@ class Collector:
             ("zstd_level", zstd_level, 1, 22),
             ("upload_interval_s", upload_interval_s, 0, limits.UPLOAD_INTERVAL_CAP_S),
             ("max_request_bytes", max_request_bytes, 1, limits.RECEIVER_MAX_BODY_BYTES),
+            ("hold_s", hold_s, 0.0, limits.HOLD_CAP_S),
+            ("fallback_age_s", fallback_age_s, 0.0, limits.FALLBACK_AGE_CAP_S),
         ):
             if not least <= value <= most:  # not a number is refused too
                 raise ConfigError(f"{option} is {value}", f"Give a number from {least:g} to {most:g}.")
@@ -124,6 +135,7 @@ class Collector:
         )  # fmt: skip
         self._quanta_per_px, self._zstd_level = quanta_per_px, zstd_level
         self._upload_interval_s, self._max_request_bytes = upload_interval_s, max_request_bytes
+        self._plan, self._hold_s, self._fallback_age_s = plan, hold_s, fallback_age_s
         self._state_dir = Path(state_dir)
         self.spool = DirectorySpool(
             self._state_dir / "spool",
@@ -185,6 +197,11 @@ class Collector:
                 may_send=lambda: gate.closed(self._clock.wall_ns()),
                 interval_s=self._upload_interval_s,
                 max_request_bytes=self._max_request_bytes,
+                plan=self._plan,
+                hold_s=self._hold_s,
+                fallback_age_s=self._fallback_age_s,
+                schedule_file=ScheduleFile(self.spool.path / SCHEDULE_FILE),
+                endpoint=endpoint_of(self._transport),
                 clock=self._clock,
             )
         self._recorder = Recorder(
@@ -288,6 +305,12 @@ class Collector:
         return FlushResult(
             committed and result.delivered, committed, len(self.spool.waiting()), result.detail
         )
+
+    def reconsider(self) -> None:
+        """To be called when what kept batches here may have gone (the network is back, mains). If something did, the
+        next upload comes at a random moment within one interval, if that is sooner."""
+        if self._here() and self._uploader is not None:
+            self._uploader.reconsider()
 
     def statistics(self) -> Statistics:
         """A snapshot; counts of capture, upload and cost begin at the last `start`, those of the spool do not."""

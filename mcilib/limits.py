@@ -108,6 +108,9 @@ SPOOL_FULL_EVICT_RATIO = 0.1
 SPOOL_CLOCK_GAP_CAP_S = 7 * 86_400.0
 """Most that batches age between two boots, whatever the wall clock says: a step of years evicts nothing."""
 
+CONTROL_MAX_BYTES = 16 * 1024
+"""Of one control record: 400 batch ids."""
+
 BAD_MAX_BYTES, BAD_MAX_AGE_S = 1024 * 1024, 86_400.0
 """Of damaged or refused batches together, and how long each is kept for a look."""
 
@@ -128,9 +131,6 @@ UPLOAD_INTERVAL_S = 3_600.0
 UPLOAD_INTERVAL_CAP_S = 30 * 86_400.0
 """A month: the spool's own age and size limits come first."""
 
-UPLOAD_START_JITTER_S = 30.0
-"""Batches left by an earlier run go out at a random moment this long after the start."""
-
 REQUEST_TIMEOUT_S = 10.0
 """For one request, connect and read each."""
 
@@ -143,8 +143,9 @@ REQUEST_ATTEMPTS = 3
 ATTEMPT_WAIT_FIRST_S, ATTEMPT_WAIT_CAP_S = 0.2, 5.0
 """Waits between those attempts: random up to a bound that doubles from the first to the cap."""
 
-BACKOFF_FIRST_S, BACKOFF_CAP_S = 30.0, 4 * 3_600.0
-"""After the n-th failed upload in a row the next comes at U(0, min(cap, first * 2^n))."""
+BACKOFF_FIRST_S, BACKOFF_CAP_S, BACKOFF_INTERVAL_RATIO = 30.0, 4 * 3_600.0, 0.75
+"""After the n-th failed upload in a row the next comes at U(0, min(cap, first * 2^n)), where first is no less than this
+part of the interval: a fleet of hourly agents that all come back within a minute is an outage of its own."""
 
 RETRY_AFTER_CAP_S = 24 * 3_600.0
 """No server may silence a device for more than a day."""
@@ -154,6 +155,22 @@ RESPONSE_MAX_BYTES = 64 * 1024
 
 REJECTS_IN_A_ROW = 3
 """This many requests refused as bad in a row point to the set-up, not to the batches: stop and keep."""
+
+HOLD_CAP_S = 7 * 86_400.0
+"""Longest that batches may be held on the device for a look: half of what the spool keeps."""
+
+FALLBACK_AGE_S, FALLBACK_AGE_CAP_S = 7 * 86_400.0, 365 * 86_400.0
+"""A batch older than this goes out though the plan would wait: "metered for ever" must not mean "never"."""
+
+REQUESTS_PER_WINDOW, REQUEST_WINDOW_S = 15, 60.0
+"""No more requests than this in any such time, whatever goes wrong."""
+
+RETRY_BUDGET_RATIO, RETRY_BUDGET_BURST = 0.1, 3
+"""Attempts after the first are at most this part of all requests, and this many at once: a fleet that retries
+everything three times triples an outage."""
+
+GONE_WAIT_S = 86_400.0
+"""After a receiver has said that the programme has ended, a restart asks it again no sooner."""
 
 STOP_TIMEOUT_S = 2.0
 """`stop()` and the end of `mcilib run` take no longer than this."""
@@ -176,9 +193,6 @@ RECEIVER_DEVICE_REQUESTS, RECEIVER_DEVICE_WINDOW_S = 60, 60.0
 
 RECEIVER_RETENTION_DAYS_CAP = 36_500
 """A hundred years."""
-
-CONTROL_MAX_BYTES = 16 * 1024
-"""Of one control record: some 450 batch ids."""
 
 # --- consent -----------------------------------------------------------------------------------------------
 RETENTION_DAYS = 365

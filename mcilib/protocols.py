@@ -84,6 +84,8 @@ class Fate(Enum):
     DELIVERED = "delivered"
     REJECTED = "rejected"
     """Refused for good by the receiver; kept in `bad/`."""
+    PURGED = "purged"
+    """Refused because its participant had it deleted at the receiver; nothing of it is kept."""
 
 
 class Spool(Protocol):
@@ -114,6 +116,26 @@ class Spool(Protocol):
 
     def settle_control(self, record_id: str, /) -> None:
         """Removes a control record whose receipt has come. An unknown id is ignored."""
+
+
+class Allowed(Enum):
+    """What may be sent now."""
+
+    ALL = "all"
+    CONTROL = "control"
+    """Control records only."""
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class SendPlan:
+    """The constraints on sending, as they are now (battery, network, budget)."""
+
+    allowed: Allowed = Allowed.ALL
+    reason: str = ""
+    """Why not everything, in words."""
+    bytes_per_hour: int | None = None
+    """Of data; None: as many as there are."""
 
 
 class Outcome(Enum):
@@ -156,7 +178,7 @@ class Reply:
 
     outcome: Outcome
     receipts: Mapping[str, Receipt] = field(default_factory=dict)
-    """By batch id. A batch without a receipt was not delivered, whatever the outcome says."""
+    """By batch (or record) id. A batch without a receipt was not delivered, whatever the outcome says."""
     retry_after_s: float = 0.0
     """The least time to wait before the next attempt, as the server asked."""
     detail: str = ""
@@ -172,5 +194,8 @@ class Transport(Protocol):
     """
 
     def send(self, batches: Sequence[SealedBatch], /) -> Reply: ...
+
+    def send_control(self, records: Sequence[ControlRecord], /) -> Reply:
+        """Receipts are by record id: `stored` and `duplicate` say that it is carried out, durably."""
 
     def close(self) -> None: ...

@@ -16,12 +16,11 @@ from mcilib.cli._stop import StopSignal
 from mcilib.collector import Collector
 from mcilib.config import Settings, as_duration
 from mcilib.consent import SCOPES, Grant
-from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.errors import ConfigError, DeliveryError, GrantError, McilibError, SealError, SpoolError
 from mcilib.events import EVENT_TYPES
 from mcilib.privacy import KeyDetail
-from mcilib.protocols import Outcome, Source
+from mcilib.protocols import Outcome, Source, Transport
 from mcilib.sources.keyboard import KeyboardSource
 from mcilib.sources.pointer import PointerSource
 from mcilib.statistics import SpoolStatistics, Statistics
@@ -49,7 +48,7 @@ class Agent:
         self._recipients_file = settings.seal.recipients_file
         self._sealed = key_words(self._recipients()) if self._recipients_file is not None else None
 
-    def run(self, transport: HttpTransport, for_s: float | None) -> int:
+    def run(self, transport: Transport, for_s: float | None) -> int:
         settings, spool = self._settings, self._settings.spool
         collector = Collector(
             sources=self._sources,
@@ -68,6 +67,8 @@ class Agent:
             spool_min_free_bytes=spool.min_free_bytes,
             upload_interval_s=settings.upload.interval_s,
             max_request_bytes=settings.upload.max_request_bytes,
+            hold_s=settings.upload.hold_s,
+            fallback_age_s=settings.upload.fallback_age_s,
         )
         before = DirectorySpool.read_statistics(self._folder / "spool")
         self._announce()
@@ -125,7 +126,7 @@ class Agent:
         print_rows(rows)
         sys.stdout.flush()
 
-    def _check_endpoint(self, transport: HttpTransport) -> bool:
+    def _check_endpoint(self, transport: Transport) -> bool:
         """Warns about an endpoint that does not answer now, raises for one that never will. False: end."""
         answer = self._stop.call(lambda: ask_endpoint(transport), CHECK_S).result()
         if answer is not None and answer.outcome in HOPELESS:

@@ -11,6 +11,7 @@ from mcilib.cli._output import count
 from mcilib.cli._stop import Call, StopSignal
 from mcilib.config import Settings
 from mcilib.consent import Gate, Grant
+from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
 from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import DeliveryError
@@ -68,6 +69,10 @@ def upload(
         may_send=lambda: gate.closed(time.time_ns()),
         interval_s=settings.upload.interval_s,
         max_request_bytes=settings.upload.max_request_bytes,
+        hold_s=settings.upload.hold_s,
+        fallback_age_s=settings.upload.fallback_age_s,
+        schedule_file=ScheduleFile(spool.path / SCHEDULE_FILE),
+        endpoint=endpoint_of(transport),
     )
     uploader.start()
     round_s = ROUND_S if timeout_s is None else timeout_s

@@ -2,43 +2,100 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mcilib.cli._parser import read_token, required
 from mcilib.config import Settings
-from mcilib.protocols import Outcome
+from mcilib.errors import ConfigError, DeliveryError
+from mcilib.protocols import Outcome, Transport
 
 if TYPE_CHECKING:
-    from mcilib.delivery.http import EndpointCheck, HttpTransport
+    from mcilib.delivery.http import EndpointCheck
 
 #: Outcomes that waiting does not mend.
 HOPELESS = (Outcome.REFUSED, Outcome.NOT_OUR_SERVER, Outcome.BAD_BATCH, Outcome.GONE)
 
 
-def make_transport(settings: Settings) -> HttpTransport:
-    """Opens no connection. Raises `ConfigError` (token), `DeliveryError` (address, certificates)."""
+def make_transport(settings: Settings) -> Transport:
+    """By the endpoint: `https://` a receiver, `file:///` a folder, `s3://` an object store.
+
+    Opens no connection. Raises `ConfigError` (token, obstore), `DeliveryError` (address, certificates, keys).
+    """
     from mcilib.delivery.http import HttpTransport
 
     upload = settings.upload
     endpoint: str = required(settings, "upload.endpoint")
     token_file = upload.token_file
+    scheme = endpoint.partition(":")[0]
+    if scheme in ("file", "s3"):
+        if token_file is not None:
+            raise ConfigError(f"A {scheme}: endpoint takes no token", "Leave out --token-file.")
+        return _folder(settings, endpoint) if scheme == "file" else _bucket(settings, endpoint)
     if token_file is not None:
         read_token(token_file)  # a bad file is told now, not at the first upload
     return HttpTransport(
         endpoint,
         token=None if token_file is None else lambda: read_token(token_file),
         ca_file=upload.ca_file,
+        client_cert=upload.client_cert,
+        client_key=upload.client_key,
+        proxy=upload.proxy,
         timeout_s=upload.timeout_s,
     )
 
 
-def ask_endpoint(transport: HttpTransport) -> EndpointCheck:
+def _folder(settings: Settings, endpoint: str) -> Transport:
+    from mcilib.delivery.folder import FolderTransport
+
+    if settings.upload.ca_file is not None:
+        raise ConfigError("A file: endpoint needs no certificates", "Leave out --ca-file.")
+    url = urlsplit(endpoint)
+    if url.netloc not in ("", "localhost") or not endpoint.startswith("file://") or url.query or url.fragment:
+        raise DeliveryError(
+            f"The endpoint {endpoint!r} is not a folder of this machine", "Give file:///media/stick/mcilib."
+        )
+    return FolderTransport(url2pathname(url.path))
+
+
+def _bucket(settings: Settings, endpoint: str) -> Transport:
+    """Address and keys are in the environment, under the names that AWS's own tools read."""
+    from mcilib.delivery.objectstore import ObjectStoreTransport, S3Credentials
+
+    def given(*names: str) -> str | None:
+        return next((value for name in names if (value := os.environ.get(name))), None)
+
+    key_id, secret = given("AWS_ACCESS_KEY_ID"), given("AWS_SECRET_ACCESS_KEY")
+    if key_id is None or secret is None:
+        raise DeliveryError(
+            "There are no keys for the object store",
+            "Put them into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+        )
+    return ObjectStoreTransport(
+        endpoint,
+        credentials=S3Credentials(key_id, secret, given("AWS_SESSION_TOKEN")),
+        endpoint=given("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        region=given("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1",
+        ca_file=settings.upload.ca_file,
+        timeout_s=settings.upload.timeout_s,
+    )
+
+
+def ask_endpoint(transport: Transport) -> EndpointCheck:
     """Who is there, what time it is, and whether it takes uploads from here.
 
     A receiver tells its health to everyone. Whether it accepts our token (or the lack of one) shows with an
-    upload of no batches, which it refuses as bad only after it has accepted the token.
+    upload of no batches, which it refuses as bad only after it has accepted the token. A folder or an object
+    store tells with an upload of no batches whether it can be written.
     """
+    from mcilib.delivery.http import EndpointCheck, HttpTransport
+
+    if not isinstance(transport, HttpTransport):
+        reply = transport.send([])
+        return EndpointCheck(reply.outcome, reply.detail)
     found = transport.check()
     if found.outcome is Outcome.DELIVERED:
         reply = transport.send([])
@@ -52,6 +109,6 @@ def remedy(outcome: Outcome) -> str:
     return {
         Outcome.RETRY: "Check that the receiver runs and that the network lets you reach it.",
         Outcome.NOT_OUR_SERVER: "Something else answers there: check --endpoint, or log in to the network.",
-        Outcome.REFUSED: "Check --endpoint, --token-file and --ca-file with whoever runs the receiver.",
+        Outcome.REFUSED: "Check --endpoint, --token-file (or keys) and --ca-file with whoever runs the receiver.",
         Outcome.GONE: "The programme has ended; ask whoever runs it.",
     }.get(outcome, "Ask whoever runs the receiver.")

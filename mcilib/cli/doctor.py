@@ -34,6 +34,9 @@ exit codes: 0 nothing failed; 1 something failed; 2 a flag is wrong""",
         "upload.endpoint",
         "upload.token_file",
         "upload.ca_file",
+        "upload.client_cert",
+        "upload.client_key",
+        "upload.proxy",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

@@ -35,7 +35,7 @@ example:
   mcilib run --endpoint https://collect.example.org --token-file token
   mcilib run --endpoint http://127.0.0.1:8750 --sources pointer --for 30s
   mcilib run --endpoint https://collect.example.org --token-file token --recipients recipients.txt
-  mcilib run --endpoint http://127.0.0.1:8750 --drain
+  mcilib run --endpoint file:///media/stick/mcilib --drain
 
 exit codes: 0 ended as asked; 2 a flag or the file is wrong; 3 no valid grant for this; 4 no usable display;
 5 the endpoint cannot be used, or (--drain) something still waits; 6 the spool cannot be used;
@@ -52,6 +52,10 @@ exit codes: 0 ended as asked; 2 a flag or the file is wrong; 3 no valid grant fo
         "upload.interval_s",
         "upload.token_file",
         "upload.ca_file",
+        "upload.client_cert",
+        "upload.client_key",
+        "upload.proxy",
+        "upload.hold_s",
     )
     parser.add_argument(
         "--for", dest="for_s", type=duration(1, 365 * 86_400), metavar="TIME",

@@ -116,7 +116,7 @@ class UploadSettings:
 
     endpoint: str | None = _option(
         "text",
-        "Address of the receiver: https, or http on loopback.",
+        "Where to: https (a receiver; http on loopback), file:///FOLDER or s3://BUCKET/PREFIX.",
         flag="--endpoint",
         metavar="URL",
         fallback="`run` needs it",
@@ -137,6 +137,16 @@ class UploadSettings:
         "path", "File of certificates (PEM) to trust instead of the system's.", flag="--ca-file",
         fallback="the system's",
     )  # fmt: skip
+    client_cert: Path | None = _option(
+        "path", "Certificate (PEM) by which this device shows who it is.", flag="--client-cert", fallback="none",
+    )  # fmt: skip
+    client_key: Path | None = _option(
+        "path", "Its key (PEM), when it is not in the same file.", flag="--client-key", fallback="none",
+    )  # fmt: skip
+    proxy: str | None = _option(
+        "text", "Proxy for https, http://[USER:PASSWORD@]HOST:PORT; empty: none.", flag="--proxy", metavar="URL",
+        fallback="by HTTPS_PROXY and NO_PROXY",
+    )  # fmt: skip
     timeout_s: float = _option(
         "seconds", "For one request: connecting, and waiting for the answer.", limits.REQUEST_TIMEOUT_S,
         low=1, high=300,
@@ -144,6 +154,14 @@ class UploadSettings:
     max_request_bytes: int = _option(
         "bytes", "Batches are put into one request up to this size.", limits.REQUEST_MAX_BYTES,
         low=16 * 1024, high=limits.RECEIVER_MAX_BODY_BYTES,
+    )  # fmt: skip
+    hold_s: float = _option(
+        "seconds", "Batches rest on this device for so long before they go, for a look.", 0.0,
+        low=0, high=limits.HOLD_CAP_S, flag="--hold",
+    )  # fmt: skip
+    fallback_age_s: float = _option(
+        "seconds", "An older batch goes though battery or network would keep it back.", limits.FALLBACK_AGE_S,
+        low=0, high=limits.FALLBACK_AGE_CAP_S,
     )  # fmt: skip
 
 

@@ -65,11 +65,15 @@ class Endpoint:
     @property
     def place(self) -> str:
         """`host:port`, for people."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return place_of(self.host, self.port)
 
     @property
     def url(self) -> str:
         return f"{'https' if self.secure else 'http'}://{self.place}{self.path}"
+
+
+def place_of(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -82,8 +86,9 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def receipts_of(body: bytes | None, sent: Sequence[str]) -> dict[str, Receipt] | None:
-    """The receipts for batches that were sent, in that order; None when the answer is not one of ours.
+def receipts_of(body: bytes | None, sent: Sequence[str], member: str = "batch") -> dict[str, Receipt] | None:
+    """The receipts for what was sent, in that order; None when the answer is not one of ours. `member` is where a
+    receipt has the id: `batch` or `record`.
 
     A receipt that is malformed, that names another batch or that contradicts another one does not count. One
     with an empty id is for a frame whose header the receiver cannot read: its place says which, if there is
@@ -96,7 +101,7 @@ def receipts_of(body: bytes | None, sent: Sequence[str]) -> dict[str, Receipt] |
     receipts: dict[str, Receipt] = {}
     contradicted = set()
     for place, entry in enumerate(entries):
-        receipt = _receipt_of(entry)
+        receipt = _receipt_of(entry, member)
         if receipt is None:
             continue
         if not receipt.batch_id and len(entries) == len(sent) and receipt.status is ReceiptStatus.REJECTED:
@@ -109,10 +114,10 @@ def receipts_of(body: bytes | None, sent: Sequence[str]) -> dict[str, Receipt] |
     return {batch_id: receipt for batch_id, receipt in receipts.items() if batch_id not in contradicted}
 
 
-def _receipt_of(entry: object) -> Receipt | None:
+def _receipt_of(entry: object, member: str) -> Receipt | None:
     if not isinstance(entry, dict):
         return None
-    batch_id, status, reason = entry.get("batch"), entry.get("status"), entry.get("reason", "")
+    batch_id, status, reason = entry.get(member), entry.get("status"), entry.get("reason", "")
     if not isinstance(batch_id, str) or not isinstance(reason, str):
         return None
     try:

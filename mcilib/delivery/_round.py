@@ -1,24 +1,33 @@
 """One upload of all that waits: packed into few requests, each batch's fate told by its receipt.
 
-Knows neither threads nor time: `Sender` is one request with its few attempts (see `uploader`).
+Knows neither threads nor sleeps: whether a request may be made, and making it with its few attempts, are given
+(see `uploader`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Protocol
 
 from mcilib import limits
+from mcilib.clock import Clock
 from mcilib.errors import SpoolError
-from mcilib.protocols import Fate, Outcome, ReceiptStatus, Reply, SealedBatch, Spool
+from mcilib.protocols import ControlRecord, Fate, Outcome, ReceiptStatus, Reply, SealedBatch, Spool
 from mcilib.statistics import Problem
 
 REQUEST_MAX_BATCHES = limits.RESPONSE_MAX_BYTES // 128
 """A receipt takes 75 bytes and a reason: so many that the answer can still be read."""
 
+REQUEST_MAX_RECORDS = 64
+"""Control records in one request: 1 MiB at most. A device rarely has more than one."""
+
+HOUR_USED_UP = "the plan's bytes for this hour are used up"
+
+DELETED = "deleted"
+"""The reason by which a receiver says that a batch was deleted on its participant's request (upload protocol)."""
 
 _FAILURES_TOLD = 3
 """Failed uploads in a row before a busy or unreachable server counts as a problem: one is nothing."""
@@ -27,10 +36,37 @@ _NEXT_STEP = MappingProxyType(
     {
         Outcome.RETRY: "Check the network and the endpoint. Everything is kept and tried again.",
         Outcome.NOT_OUR_SERVER: "Sign in to this network, or check the endpoint. Everything is kept.",
-        Outcome.REFUSED: "Check the token, the endpoint and --ca-file. Everything is kept; next try in 4 h.",
+        Outcome.REFUSED: "Check the token, the endpoint and the certificates. Everything is kept; next try in "
+        "2 to 4 h.",
         Outcome.GONE: "Stop the agent. What waits stays on this device and nothing more is sent.",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What may be in the next request."""
+
+    control: bool = True
+    min_age_s: float | None = 0.0
+    """Of data; None: no data at all."""
+    room_bytes: int | None = None
+    """For data; None: no bound."""
+    crowded: bool = False
+    """Something was sent within the last hour, or the plan has no room at all: only then does `room_bytes` stop a
+    single batch that is larger."""
+    forbidden: str | None = None
+    """Why no data may be sent at all (consent)."""
+    left: str = ""
+    """Why some must wait (plan, hold)."""
+
+    def covers(self, earlier: Permit) -> bool:
+        """Whether the data that `earlier` let through may go now too."""
+        return self.min_age_s is not None and self.min_age_s <= (earlier.min_age_s or 0.0)
+
+    def fits(self, size_bytes: int, *, alone: bool = True) -> bool:
+        """Whether so much data may go now; one batch larger than the room of an hour goes in an hour `alone`."""
+        return self.room_bytes is None or size_bytes <= self.room_bytes or (alone and not self.crowded)
 
 
 @dataclass(slots=True)
@@ -40,6 +76,8 @@ class Round:
     stop: threading.Event
     deadline_ns: int | None = None
     """Monotonic; no request begins after it."""
+    flush: bool = False
+    """Somebody waits for it."""
     over: bool = False
     """No further request in this round."""
     outcome: Outcome | None = None
@@ -48,12 +86,20 @@ class Round:
     retry_after_s: float = 0.0
     held: str | None = None
     """Why nothing may be sent."""
+    left: str = ""
+    """Why something was left for later though nothing is wrong."""
+    suspicion: str = ""
+    """Why it may be the set-up that is bad, and not the batches; empty once one is taken."""
+    suspects: int = 0
+    """Batches that were refused as bad and are kept because of that."""
     spool_error: SpoolError | None = None
     requests: int = 0
     bytes_sent: int = 0
     delivered: set[str] = field(default_factory=set)
     duplicates: int = 0
     """Of the delivered."""
+    carried_out: set[str] = field(default_factory=set)
+    """Ids of control records."""
 
     def end(self, outcome: Outcome, detail: str) -> None:
         self.over, self.outcome, self.detail = True, outcome, detail
@@ -79,50 +125,156 @@ class Round:
         return Problem("uploader", f"Nothing is delivered: {self.detail}{often}", _NEXT_STEP[self.outcome])
 
 
-#: Makes one request; None when none may be made (any more).
-Sender: TypeAlias = Callable[[Sequence[SealedBatch], Round], Reply | None]
+class Line(Protocol):
+    """The way to the receiver, guarded."""
+
+    def permit(self, run: Round, /) -> Permit | None:
+        """What the next request may hold; None when the round is over."""
+
+    def send(self, batches: Sequence[SealedBatch], permit: Permit, run: Round, /) -> Reply | None:
+        """One request with its few attempts, the first under `permit`; None when none was made."""
+
+    def send_control(self, records: Sequence[ControlRecord], permit: Permit, run: Round, /) -> Reply | None:
+        """As `send`."""
 
 
 class Delivery:
-    """Carries out rounds, one at a time. Remembers only how many batches in a row were refused as bad."""
+    """Carries out rounds, one at a time. Remembers how many batches in a row were refused as bad, and which
+    control records the receiver does not take."""
 
-    def __init__(self, spool: Spool, send: Sender, max_request_bytes: int) -> None:
-        self._spool, self._send, self._max_request_bytes = spool, send, max_request_bytes
-        self._rejects_in_a_row = 0
+    def __init__(self, spool: Spool, line: Line, max_request_bytes: int, clock: Clock) -> None:
+        self._spool, self._line, self._max_request_bytes, self._clock = spool, line, max_request_bytes, clock
+        self.rejects_in_a_row = 0
+        self._refused: dict[str, tuple[int, str]] = {}  # record id -> not before this time, why
 
     def carry_out(self, run: Round) -> None:
-        """Sends what waits now, oldest first, each batch at most once; raises nothing."""
+        """Sends what waits now: control records first, then batches, oldest first, each at most once. Raises
+        nothing."""
+        rejects_in_a_row = self.rejects_in_a_row
         try:
-            for batches in self._requests(self._spool.waiting()):
-                self._deliver(batches, run)
-                if run.over:
-                    return
+            self._deliver_controls(run)
+            if not run.over:
+                self._deliver_batches(run)
+            if run.suspicion and run.outcome in (Outcome.BAD_BATCH, Outcome.DELIVERED):
+                run.end(Outcome.REFUSED, run.suspicion)
         except SpoolError as error:
+            # What could not be counted will be refused again.
+            self.rejects_in_a_row = min(self.rejects_in_a_row, rejects_in_a_row)
             run.spool_error = error
             run.end(Outcome.RETRY, error.problem)
         except Exception as error:  # a spool that breaks its promise must not end the thread
             run.end(Outcome.RETRY, f"the spool failed ({type(error).__name__})")
 
-    def _requests(self, batch_ids: Iterable[str]) -> Iterator[list[SealedBatch]]:
-        """The batches packed up to the limits of one request; a larger batch goes alone."""
+    def problem(self) -> Problem | None:
+        """Of control records that the receiver refuses."""
+        for _, why in list(self._refused.values()):
+            return Problem(
+                "uploader",
+                f"The receiver does not carry out {len(self._refused)} of this device's requests, such as to "
+                f"delete data: {why}",
+                "Tell whoever runs the receiver. They are kept and sent again every few hours.",
+            )
+        return None
+
+    # --- control records ------------------------------------------------------------------------------------
+
+    def _deliver_controls(self, run: Round) -> None:
+        present = {record.record_id: record for record in self._spool.controls()}
+        self._refused = {name: told for name, told in self._refused.items() if name in present}
+        now_ns = self._clock.monotonic_ns()
+        due = [r for name, r in present.items() if self._refused.get(name, (0, ""))[0] <= now_ns]
+        while due and not run.over:
+            permit = self._line.permit(run)
+            if permit is None or not permit.control:
+                run.over, run.left = True, permit.left if permit is not None else run.left
+                return
+            size_bytes = count = 0
+            while count < min(len(due), REQUEST_MAX_RECORDS):
+                size_bytes += len(due[count].data)
+                if count and size_bytes > self._max_request_bytes:
+                    break
+                count += 1
+            request, due = due[:count], due[count:]
+            reply = self._line.send_control(request, permit, run)
+            if reply is None:
+                run.over = True
+            elif reply.outcome is Outcome.DELIVERED:
+                self._take_control_receipts(request, reply, run)
+                if reply.retry_after_s > 0:
+                    run.over = True
+            elif reply.outcome in (Outcome.REFUSED, Outcome.BAD_BATCH):
+                # Perhaps a receiver from before there were control records: data goes on, and these wait.
+                for record in request:
+                    self._refuse(record, reply.detail)
+                run.over = reply.retry_after_s > 0
+            else:
+                run.over = True
+
+    def _take_control_receipts(self, records: Sequence[ControlRecord], reply: Reply, run: Round) -> None:
+        missing = 0
+        for record in records:
+            receipt = reply.receipts.get(record.record_id)
+            if receipt is None:
+                missing += 1
+            elif receipt.status is ReceiptStatus.REJECTED:
+                self._refuse(record, receipt.reason or reply.detail)
+            else:
+                self._spool.settle_control(record.record_id)
+                self._refused.pop(record.record_id, None)
+                run.carried_out.add(record.record_id)
+        if missing:
+            run.end(
+                Outcome.RETRY, f"the receiver gave no receipt for {missing} of {len(records)} control records"
+            )
+
+    def _refuse(self, record: ControlRecord, why: str) -> None:
+        again_ns = self._clock.monotonic_ns() + int(limits.BACKOFF_CAP_S * 1e9)
+        self._refused[record.record_id] = (again_ns, why)
+
+    # --- batches --------------------------------------------------------------------------------------------
+
+    def _deliver_batches(self, run: Round) -> None:
+        todo = dict.fromkeys(self._spool.waiting())
+        while todo and not run.over:
+            permit = self._line.permit(run)
+            if permit is None:
+                run.over = True
+                return
+            run.held = permit.forbidden
+            request = self._packed(todo, permit, run)
+            if not request:
+                run.left = run.left or (permit.left if todo else "")
+                return
+            self._deliver(request, permit, run)
+
+    def _packed(self, todo: dict[str, None], permit: Permit, run: Round) -> list[SealedBatch]:
+        """The oldest that may go now, up to the limits of one request (a larger batch goes alone). What is
+        looked at leaves `todo`."""
+        if permit.min_age_s is None:
+            return []
         request: list[SealedBatch] = []
         size_bytes = 0
-        for batch_id in batch_ids:
+        for batch_id in self._spool.waiting(permit.min_age_s):
+            if batch_id not in todo:
+                continue
             batch = self._spool.read(batch_id)
             if batch is None:
+                del todo[batch_id]
                 continue
-            too_long = size_bytes + len(batch.data) > self._max_request_bytes
-            if request and (too_long or len(request) >= REQUEST_MAX_BATCHES):
-                yield request
-                request, size_bytes = [], 0
+            total_bytes = size_bytes + len(batch.data)
+            if request and (total_bytes > self._max_request_bytes or len(request) >= REQUEST_MAX_BATCHES):
+                break
+            if not permit.fits(total_bytes, alone=not request):
+                run.left = HOUR_USED_UP
+                break
+            del todo[batch_id]
             request.append(batch)
-            size_bytes += len(batch.data)
-        if request:
-            yield request
+            size_bytes = total_bytes
+        return request
 
-    def _deliver(self, batches: Sequence[SealedBatch], run: Round) -> None:
+    def _deliver(self, batches: Sequence[SealedBatch], permit: Permit, run: Round) -> None:
         """Sends `batches`; a request that is refused as bad is halved until the bad ones are alone."""
-        reply = self._send(batches, run)
+        reply = self._line.send(batches, permit, run)
         if reply is None:
             run.over = True
         elif reply.outcome is Outcome.DELIVERED:
@@ -130,42 +282,68 @@ class Delivery:
             run.over = run.over or reply.retry_after_s > 0
         elif reply.outcome is not Outcome.BAD_BATCH:
             run.over = True
+        elif reply.retry_after_s > 0:  # bad for now: a 413 may be (RFC 9110)
+            run.end(Outcome.RETRY, reply.detail)
         elif len(batches) == 1:
-            self._reject(batches[0], reply.detail, run)
+            self._settle({Fate.REJECTED: self._rejected(batches, reply, run)})
         else:
             half = len(batches) // 2
-            self._deliver(batches[:half], run)
-            if not run.over:
-                self._deliver(batches[half:], run)
+            for part in (batches[:half], batches[half:]):
+                again = None if run.over else self._line.permit(run)
+                if again is None:
+                    run.over = True
+                    return
+                run.held = again.forbidden
+                if not again.covers(permit):
+                    run.over, run.left = True, again.left
+                    return
+                self._deliver(part, again, run)
 
     def _take_receipts(self, batches: Sequence[SealedBatch], reply: Reply, run: Round) -> None:
         """Settles what a receipt names; everything else still waits."""
-        by_status: dict[ReceiptStatus | None, list[SealedBatch]] = {status: [] for status in ReceiptStatus}
-        by_status[None] = []
+        accepted, refused, purged, missing = [], [], [], 0
         for batch in batches:
             receipt = reply.receipts.get(batch.batch_id)
-            by_status[receipt.status if receipt else None].append(batch)
-        accepted = by_status[ReceiptStatus.STORED] + by_status[ReceiptStatus.DUPLICATE]
-        for batch in accepted:
-            self._spool.settle(batch.batch_id, Fate.DELIVERED)
-            run.delivered.add(batch.batch_id)
-            self._rejects_in_a_row = 0
-        run.duplicates += len(by_status[ReceiptStatus.DUPLICATE])
-        for batch in by_status[ReceiptStatus.REJECTED]:
-            if accepted:  # a receiver that takes others means this one
-                self._spool.settle(batch.batch_id, Fate.REJECTED)
-            elif not run.over:
-                self._reject(batch, reply.receipts[batch.batch_id].reason or reply.detail, run)
-        missing = len(by_status[None])
-        if missing and not run.over:
-            run.end(Outcome.RETRY, f"the receiver gave no receipt for {missing} of {len(batches)} batches")
-
-    def _reject(self, batch: SealedBatch, detail: str, run: Round) -> None:
-        """Gives one batch up, unless so many in a row were refused that it cannot be the batches."""
-        self._rejects_in_a_row += 1
-        if self._rejects_in_a_row < limits.REJECTS_IN_A_ROW:
-            self._spool.settle(batch.batch_id, Fate.REJECTED)
+            if receipt is None:
+                missing += 1
+            elif receipt.status is not ReceiptStatus.REJECTED:
+                accepted.append(batch)
+                run.duplicates += receipt.status is ReceiptStatus.DUPLICATE
+            elif receipt.reason == DELETED:
+                purged.append(batch)
+            else:
+                refused.append(batch)
+        if accepted:  # a receiver that takes others means these ones
+            self.rejects_in_a_row, run.suspicion = 0, ""
         else:
+            refused = self._rejected(refused, reply, run)
+        self._settle({Fate.DELIVERED: accepted, Fate.REJECTED: refused, Fate.PURGED: purged})
+        run.delivered.update(batch.batch_id for batch in accepted)
+        if missing and not run.over:
+            why = f": {reply.detail}" if reply.receipts and reply.detail else ""
             run.end(
-                Outcome.REFUSED, f"{self._rejects_in_a_row} batches in a row were refused as bad: {detail}"
+                Outcome.RETRY, f"the receiver gave no receipt for {missing} of {len(batches)} batches{why}"
             )
+
+    def _rejected(self, batches: Sequence[SealedBatch], reply: Reply, run: Round) -> list[SealedBatch]:
+        """Those to give up, unless so many in a row were refused that it may not be the batches: these are kept. A few
+        more are tried, so that a bad one never blocks the others; if one is taken, it was the batches."""
+        given_up = []
+        for batch in batches:
+            self.rejects_in_a_row = min(self.rejects_in_a_row + 1, limits.REJECTS_IN_A_ROW)
+            if self.rejects_in_a_row < limits.REJECTS_IN_A_ROW:
+                given_up.append(batch)
+                continue
+            receipt = reply.receipts.get(batch.batch_id)
+            why = receipt.reason if receipt and receipt.reason else reply.detail
+            run.suspicion = f"{self.rejects_in_a_row} batches in a row were refused as bad: {why}"
+            run.suspects += 1
+            if run.suspects >= limits.REJECTS_IN_A_ROW:
+                run.end(Outcome.REFUSED, run.suspicion)
+                break
+        return given_up
+
+    def _settle(self, by_fate: Mapping[Fate, Sequence[SealedBatch]]) -> None:
+        fates = {batch.batch_id: fate for fate, batches in by_fate.items() for batch in batches}
+        if fates:
+            self._spool.settle_all(fates)

@@ -310,7 +310,7 @@ def _check_digest(body: bytes, fields: list[str]) -> None:
         except ValueError:
             raise _Refused(400, f"The Content-Digest has no byte sequence for {name}") from None
         if _DIGESTS[name](body).digest() != wanted:
-            raise _Refused(400, "The body is not what its Content-Digest says: it was damaged on the way")
+            raise _Refused(503, "The body is not what its Content-Digest says: it was damaged on the way")
 
 
 def _answer(name: str, receipts: list[Receipt]) -> Response:

@@ -128,7 +128,8 @@ def check_control(make: Callable[[], Spool]) -> None:
 
 
 def check_transport(make: Callable[[], Transport]) -> None:
-    """Against a receiver that accepts: a receipt for each batch, a resend is a duplicate, close is harmless."""
+    """Against a receiver that accepts: a receipt for each batch and each control record, a resend is a duplicate, close
+    is harmless."""
     transport = make()
     batches = [example_batch(1), example_batch(2)]
     reply = transport.send(batches)
@@ -137,6 +138,17 @@ def check_transport(make: Callable[[], Transport]) -> None:
     assert statuses == {batch.batch_id: ReceiptStatus.STORED for batch in batches}, f"receipts: {statuses}"
     again = transport.send(batches[:1]).receipts[batches[0].batch_id].status
     assert again is ReceiptStatus.DUPLICATE, f"a resend gets {again}"
+    records = [delete_request(f"{n:032x}", "d" * 32)(n) for n in (1, 2)]
+    reply = transport.send_control(records)
+    assert reply.outcome is Outcome.DELIVERED, f"control records are not delivered: {reply}"
+    for record in records:
+        receipt = reply.receipts.get(record.record_id)
+        assert receipt is not None, "a control record got no receipt"
+        assert receipt.status is not ReceiptStatus.REJECTED, (
+            f"a control record was rejected: {receipt.reason}"
+        )
+    again = transport.send_control(records[:1]).receipts[records[0].record_id].status
+    assert again is ReceiptStatus.DUPLICATE, f"a control record sent again gets {again}"
     transport.close()
     transport.close()
     after = transport.send([example_batch(3)])

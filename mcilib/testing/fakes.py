@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from mcilib.clock import Clock, ClockAnchor, SystemClock
 from mcilib.consent import Grant
@@ -21,6 +22,8 @@ from mcilib.protocols import (
     SealedBatch,
 )
 from mcilib.statistics import Health
+
+_Sent = TypeVar("_Sent", SealedBatch, ControlRecord)
 
 
 class ManualClock:
@@ -180,16 +183,24 @@ class MemorySpool:
 
 
 class FakeTransport:
-    """Answers from a script of `Reply` values (or `Outcome`s), then takes everything; keeps it in `received`."""
+    """Answers from a script of `Reply` values (or `Outcome`s), then takes everything; keeps it in `received`, and
+    control records in `controls`."""
 
     def __init__(self, script: Iterable[Reply | Outcome] = ()) -> None:
         self.received: dict[str, SealedBatch] = {}
+        self.controls: dict[str, ControlRecord] = {}
         self.requests: list[list[str]] = []
         self.closed = 0
         self._script = list(script)
 
     def send(self, batches: Sequence[SealedBatch], /) -> Reply:
-        self.requests.append([batch.batch_id for batch in batches])
+        return self._answer({batch.batch_id: batch for batch in batches}, self.received)
+
+    def send_control(self, records: Sequence[ControlRecord], /) -> Reply:
+        return self._answer({record.record_id: record for record in records}, self.controls)
+
+    def _answer(self, sent: Mapping[str, _Sent], kept: dict[str, _Sent]) -> Reply:
+        self.requests.append(list(sent))
         if self._script:
             answer = self._script.pop(0)
             if isinstance(answer, Reply):
@@ -197,12 +208,11 @@ class FakeTransport:
             if answer is not Outcome.DELIVERED:
                 return Reply(answer, detail="as scripted")
         receipts = {}
-        for batch in batches:
-            known = batch.batch_id in self.received
-            self.received.setdefault(batch.batch_id, batch)
-            status = ReceiptStatus.DUPLICATE if known else ReceiptStatus.STORED
-            receipts[batch.batch_id] = Receipt(batch.batch_id, status)
-        return Reply(Outcome.DELIVERED, receipts, bytes_sent=sum(len(batch.data) for batch in batches))
+        for name in sent:
+            status = ReceiptStatus.DUPLICATE if name in kept else ReceiptStatus.STORED
+            receipts[name] = Receipt(name, status)
+        kept.update({name: one for name, one in sent.items() if name not in kept})
+        return Reply(Outcome.DELIVERED, receipts, bytes_sent=sum(len(one.data) for one in sent.values()))
 
     def close(self) -> None:
         self.closed += 1

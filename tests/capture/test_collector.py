@@ -24,7 +24,7 @@ from mcilib import (
     SpoolError,
     limits,
 )
-from mcilib.protocols import Outcome
+from mcilib.protocols import Allowed, Outcome, Reply, SendPlan
 from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import FakeSource, FakeTransport, ManualClock, example_grant
 
@@ -482,6 +482,53 @@ def test_spool_max_age(tmp_path):
         subject.flush()
         assert subject.statistics().spool.lost["expired"] == 1
         assert subject.statistics().spool.waiting_batches == 1
+
+
+def test_plan_and_hold_and_fallback_age(tmp_path):
+    plans, clock = [SendPlan(Allowed.NOTHING, "metered")], ManualClock()
+    options = {"plan": lambda: plans[-1], "hold_s": 60.0, "fallback_age_s": 3_600.0, "clock": clock}
+    source, transport = FakeSource(), FakeTransport()
+    with collector(tmp_path, source, transport=transport, batch_max_events=1, **options) as subject:
+        source.feed(Move(clock.monotonic_ns(), 1, 1))
+        assert subject.flush().detail == "metered"
+        plans.append(SendPlan())
+        assert "hold_s" in subject.flush().detail
+        clock.advance(60)
+        assert subject.flush().delivered
+        plans.append(plans[0])
+        source.feed(Move(clock.monotonic_ns(), 2, 2))
+        subject.flush()
+        clock.advance(3_599)
+        assert subject.flush().waiting_batches == 1
+        clock.advance(1)
+        assert subject.flush().delivered
+
+
+def test_what_the_receiver_said_is_remembered_over_a_restart(tmp_path):
+    script = [Reply(Outcome.RETRY, retry_after_s=600.0)]
+    for transport in (FakeTransport(script), FakeTransport()):
+        source = FakeSource()
+        with collector(tmp_path, source, transport=transport, batch_max_events=1) as subject:
+            source.feed(Move(time.monotonic_ns(), 1, 1))
+            subject.flush()
+            assert "asks to wait" in subject.flush().detail
+    assert not transport.requests
+
+
+def test_reconsider_brings_the_next_upload_forward(tmp_path):
+    source, plans = FakeSource(), [SendPlan(Allowed.NOTHING, "offline")]
+    options = {"plan": lambda: plans[0], "upload_interval_s": 86_400.0, "batch_max_events": 1}
+    subject = collector(tmp_path, source, transport=FakeTransport(), **options)
+    subject.reconsider()  # before the start: nothing
+    with subject:
+        source.feed(Move(time.monotonic_ns(), 1, 1))
+        subject.flush()
+        assert subject.statistics().upload.next_attempt_s > 86_000
+        waits = set()
+        for _ in range(20):
+            subject.reconsider()
+            waits.add(subject.statistics().upload.next_attempt_s)
+        assert min(waits) < 43_200
 
 
 def test_a_batch_that_was_changed_on_the_disk_is_not_sent(tmp_path):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from mcilib import DirectorySpool, Move
-from mcilib.protocols import Fate, Outcome, Reply
+from mcilib.protocols import Fate, Outcome, Receipt, ReceiptStatus, Reply
 from mcilib.testing.conformance import check_control, check_sink, check_source, check_spool, check_transport
 from mcilib.testing.fakes import FakeSource, FakeTransport, ListSink, MemorySpool
 
@@ -161,7 +161,33 @@ class NoMemory(FakeTransport):
         return super().send(batches)
 
 
-@pytest.mark.parametrize(("broken", "message"), [(NoReceipts, "receipts"), (NoMemory, "a resend gets")])
+class ControlsRejected(FakeTransport):
+    def send_control(self, records, /):
+        receipts = {r.record_id: Receipt(r.record_id, ReceiptStatus.REJECTED, "no") for r in records}
+        return Reply(Outcome.DELIVERED, receipts)
+
+
+class ControlsSilent(FakeTransport):
+    def send_control(self, records, /):
+        return Reply(Outcome.DELIVERED)
+
+
+class ControlsForgotten(FakeTransport):
+    def send_control(self, records, /):
+        self.controls.clear()
+        return super().send_control(records)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (NoReceipts, "receipts"),
+        (NoMemory, "a resend gets"),
+        (ControlsRejected, "was rejected: no"),
+        (ControlsSilent, "got no receipt"),
+        (ControlsForgotten, "a control record sent again gets"),
+    ],
+)
 def test_broken_transports(broken, message):
     with pytest.raises(AssertionError, match=message):
         check_transport(broken)

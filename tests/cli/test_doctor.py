@@ -115,9 +115,7 @@ def test_the_packages_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = {**dict.fromkeys(project["dependencies"], "")}
-    wanted |= {
-        requirement: extra for extra in ("receiver", "arrow", "seal", "s3") for requirement in extras[extra]
-    }
+    wanted |= {requirement: extra for extra in ("receiver", "arrow", "seal") for requirement in extras[extra]}
     parsed = {}
     for requirement, extra in wanted.items():
         name, least = re.match(r"([\w-]+)>=([\d.]+)", requirement).groups()

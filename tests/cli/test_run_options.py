@@ -55,11 +55,16 @@ COLLECTOR: dict[str, tuple[str, str | None, str, Any]] = {
     "spool.min_free_bytes": ("5", None, "spool_min_free_bytes", 5),
     "upload.interval_s": ("900", "15m", "upload_interval_s", 900.0),
     "upload.max_request_bytes": ("65536", None, "max_request_bytes", 65_536),
+    "upload.hold_s": ("7200", "2h", "hold_s", 7_200.0),
+    "upload.fallback_age_s": ("3600", None, "fallback_age_s", 3_600.0),
 }
 TRANSPORT: dict[str, tuple[str, str | None, str, Any]] = {
     "upload.endpoint": ('"http://127.0.0.1:9"', "http://127.0.0.1:9", "", "http://127.0.0.1:9"),
     "upload.token_file": ('"token"', "{here}/token", "token", "s3cret"),
     "upload.ca_file": ('"ca.pem"', "{here}/ca.pem", "ca_file", "ca.pem"),
+    "upload.client_cert": ('"me.pem"', "{here}/me.pem", "client_cert", "me.pem"),
+    "upload.client_key": ('"me.key"', "{here}/me.key", "client_key", "me.key"),
+    "upload.proxy": ('"http://p:1"', "http://p:1", "proxy", "http://p:1"),
     "upload.timeout_s": ("3", None, "timeout_s", 3.0),
 }
 
@@ -127,7 +132,7 @@ def test_options_of_the_transport(
     elif keyword == "token":
         assert kwargs["token"]() == wanted
     else:
-        assert kwargs[keyword] == (folders / wanted if keyword == "ca_file" else wanted)
+        assert kwargs[keyword] == (folders / wanted if OPTIONS[name].kind == "path" else wanted)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +144,8 @@ def test_options_of_the_transport(
         "spool.min_free_bytes",
         "upload.interval_s",
         "upload.max_request_bytes",
+        "upload.hold_s",
+        "upload.fallback_age_s",
     ],
 )
 def test_options_of_a_drain(name: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ SCRIPT: list[tuple[Any, ...]] = [
     ("purge", "h"),
     ("commit_control", "s"),
     ("settle_control", "r"),
+    ("settle_control", "s"),  # the newest: its number must not come back
     ("purge", None),
     ("commit", "j", 300),
 ]

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.protocols import SealedBatch
 from mcilib.testing.fakes import ManualClock
@@ -226,6 +227,20 @@ def raw_serve() -> Iterator[Callable[[Callable[[socket.socket], None]], Server]]
             return server
 
         yield start
+
+
+@pytest.fixture
+def transport() -> Iterator[Callable[..., HttpTransport]]:
+    """`transport(url, ...)`: one that is closed after the test."""
+    made: list[HttpTransport] = []
+
+    def make(url: str, **options: Any) -> HttpTransport:
+        made.append(HttpTransport(url, **{"timeout_s": 5.0, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -26,20 +26,6 @@ def batch(sequence: int = 1) -> SealedBatch:
     return SealedBatch(uuid.uuid4().hex, sequence, PAYLOAD * sequence)
 
 
-@pytest.fixture
-def transport():
-    """`transport(url, ...)`: one that is closed after the test."""
-    made = []
-
-    def make(url: str, **options) -> HttpTransport:
-        made.append(HttpTransport(url, **{"timeout_s": 5.0, **options}))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
 class Answer:
     def __init__(self, status=200, body=b"", headers=None):
         self.status, self.body, self.headers = status, body, headers or {}

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcilib import limits
-from mcilib.delivery.retry import Schedule, backoff_s, outcome_of_error, outcome_of_status, retry_after_s
+from mcilib.delivery.retry import (
+    RetryBudget,
+    Schedule,
+    Traffic,
+    backoff_s,
+    outcome_of_error,
+    outcome_of_status,
+    retry_after_s,
+)
 from mcilib.protocols import Outcome
 
 SECOND_NS = 1_000_000_000
@@ -119,30 +127,38 @@ class Highest(Random):
     ("failures", "bound_s"), [(0, 30), (1, 60), (2, 120), (8, 7_680), (9, 14_400), (10**6, 14_400)]
 )
 def test_the_bound_of_the_back_off_doubles_to_the_cap(failures, bound_s):
-    assert backoff_s(failures, Highest()) == bound_s
+    assert backoff_s(failures, 0, Highest()) == bound_s
+    assert backoff_s(failures, 40, Highest()) == bound_s
 
 
-@given(st.integers(0, 10_000), st.randoms(use_true_random=False))
-def test_the_back_off_is_full_jitter(failures, random):
-    bound_s = min(limits.BACKOFF_CAP_S, limits.BACKOFF_FIRST_S * 2 ** min(failures, 32))
-    assert 0 <= backoff_s(failures, random) <= bound_s
+@pytest.mark.parametrize(("failures", "bound_s"), [(0, 2_700), (1, 5_400), (2, 10_800), (3, 14_400)])
+def test_the_back_off_begins_with_three_quarters_of_the_interval(failures, bound_s):
+    assert backoff_s(failures, 3_600, Highest()) == bound_s
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1e9), st.randoms(use_true_random=False))
+def test_the_back_off_is_full_jitter(failures, interval_s, random):
+    first_s = max(limits.BACKOFF_FIRST_S, 0.75 * interval_s)
+    bound_s = min(limits.BACKOFF_CAP_S, first_s * 2 ** min(failures, 32))
+    assert 0 <= backoff_s(failures, interval_s, random) <= bound_s
 
 
 def test_the_back_off_is_spread_evenly():
-    waits = [backoff_s(20, Random(i)) for i in range(2_000)]
+    waits = [backoff_s(20, 3_600, Random(i)) for i in range(2_000)]
     assert 0.45 < sum(waits) / len(waits) / limits.BACKOFF_CAP_S < 0.55
 
 
 AFTER = [
     (Outcome.DELIVERED, 0, 100.0, 0),
     (Outcome.BAD_BATCH, 0, 100.0, 0),
-    (Outcome.RETRY, 0, 240.0, 3),
-    (Outcome.NOT_OUR_SERVER, 0, 240.0, 3),
+    (Outcome.RETRY, 0, 600.0, 3),
+    (Outcome.NOT_OUR_SERVER, 0, 600.0, 3),
     (Outcome.REFUSED, 0, limits.BACKOFF_CAP_S, 3),
-    (Outcome.DELIVERED, 500, 500.0, 0),  # Retry-After is a minimum whatever the outcome
-    (Outcome.RETRY, 500, 500.0, 3),
-    (Outcome.RETRY, 5, 240.0, 3),
-    (Outcome.REFUSED, 20_000, 20_000.0, 3),
+    # Retry-After is a minimum whatever the outcome, and no moment at which all come at once
+    (Outcome.DELIVERED, 500, 600.0, 0),
+    (Outcome.RETRY, 700, 800.0, 3),
+    (Outcome.RETRY, 5, 600.0, 3),
+    (Outcome.REFUSED, 20_000, 20_100.0, 3),
 ]
 
 
@@ -167,19 +183,74 @@ def test_held_is_asked_again_after_one_interval_and_is_no_failure():
     assert (schedule.wait_s(0), schedule.failures) == (60, 2)
 
 
-def test_the_first_upload_is_soon_when_something_waits_and_after_an_interval_otherwise():
-    soon = Schedule.first(0, waiting=True, interval_s=3_600, random=Highest())
-    assert soon.wait_s(0) == limits.UPLOAD_START_JITTER_S
-    assert Schedule.first(0, waiting=True, interval_s=2, random=Highest()).wait_s(0) == 2
-    assert Schedule.first(0, waiting=False, interval_s=3_600, random=Highest()).wait_s(0) == 3_600
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.GONE])
+def test_retry_after_is_never_jumped_and_spreads_over_as_long_again(outcome):
+    waits = [
+        Schedule().after(outcome, 0, interval_s=3_600, random=Random(i), retry_after_s=60).wait_s(0) or 0
+        for i in range(200)
+    ]
+    assert min(waits) >= 60
+    assert outcome in (Outcome.DELIVERED, Outcome.BAD_BATCH) or max(waits) - min(waits) > 50
+
+
+def test_the_first_upload_is_at_any_moment_of_the_first_interval():
+    waits = [Schedule.first(0, interval_s=3_600, random=Random(i)).wait_s(0) or 0 for i in range(200)]
+    assert 0 <= min(waits) < 200
+    assert 3_400 < max(waits) <= 3_600
 
 
 def test_woken_moves_only_what_was_due_and_keeps_the_servers_word():
     schedule = Schedule(next_attempt_ns=50 * SECOND_NS, not_before_ns=0)
     assert schedule.woken(10 * SECOND_NS, 3_600, Highest()) == schedule
-    assert schedule.woken(60 * SECOND_NS, 3_600, Highest()).wait_s(60 * SECOND_NS) == 30
+    assert schedule.woken(60 * SECOND_NS, 3_600, Highest()).wait_s(60 * SECOND_NS) == 3_600
     asked = Schedule(next_attempt_ns=0, not_before_ns=500 * SECOND_NS)
-    assert asked.woken(60 * SECOND_NS, 3_600, Highest()).next_attempt_ns == 500 * SECOND_NS
+    assert asked.woken(60 * SECOND_NS, 3_600, Highest()).next_attempt_ns == 4_100 * SECOND_NS
+
+
+def test_hastened_comes_sooner_but_not_at_once_and_not_before_the_servers_word():
+    late = Schedule(next_attempt_ns=9_000 * SECOND_NS, failures=2)
+    assert late.hastened(0, 3_600, Highest()).wait_s(0) == 3_600
+    soon = Schedule(next_attempt_ns=9 * SECOND_NS)
+    assert soon.hastened(0, 3_600, Highest()) == soon
+    asked = Schedule(next_attempt_ns=9_000 * SECOND_NS, not_before_ns=500 * SECOND_NS)
+    assert asked.hastened(0, 3_600, Highest()).wait_s(0) == 4_100
+    ended = Schedule().after(Outcome.GONE, 0, interval_s=1, random=Random())
+    assert ended.hastened(0, 1, Random()) == ended
+
+
+# --- traffic ------------------------------------------------------------------------------------------------
+
+
+def test_no_more_than_fifteen_requests_in_any_minute():
+    traffic, now_ns, made = Traffic(), 0, []
+    for _ in range(40):
+        now_ns += int(traffic.wait_s(now_ns) * SECOND_NS)
+        made.append(now_ns)
+        traffic = traffic.noted(now_ns, 10)
+        now_ns += SECOND_NS // 10
+    assert made[14] < 2 * SECOND_NS  # the first fifteen at once
+    window_ns = 60 * SECOND_NS
+    assert max(sum(at <= other < at + window_ns for other in made) for at in made) == 15
+
+
+def test_the_bytes_of_the_last_hour():
+    traffic = Traffic().noted(0, 100).noted(1_800 * SECOND_NS, 20)
+    assert traffic.bytes_last_hour(1_800 * SECOND_NS) == 120
+    assert traffic.bytes_last_hour(3_600 * SECOND_NS) == 20
+    assert traffic.noted(3_601 * SECOND_NS, 1).requests[0] == (1_800 * SECOND_NS, 20)
+
+
+def test_the_retry_budget_is_a_burst_and_then_a_tenth():
+    budget = RetryBudget()
+    assert [budget.take() for _ in range(4)] == [True, True, True, False]
+    taken = 0
+    for _ in range(1_000):
+        budget.request()
+        taken += budget.take()
+    assert taken == 100
+    for _ in range(1_000):
+        budget.request()
+    assert [budget.take() for _ in range(4)] == [True, True, True, False]
 
 
 def test_an_endless_interval_does_not_overflow():

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
 from mcilib import limits
-from mcilib.delivery._round import REQUEST_MAX_BATCHES
+from mcilib.delivery._round import REQUEST_MAX_BATCHES, Round
+from mcilib.delivery.control import delete_request
+from mcilib.delivery.retry import Schedule
+from mcilib.delivery.schedule import ScheduleFile
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Flushed, Uploader
 from mcilib.errors import ConfigError, SpoolError
-from mcilib.protocols import Outcome, Receipt, ReceiptStatus, Reply
+from mcilib.protocols import Allowed, Outcome, Receipt, ReceiptStatus, Reply, SendPlan
 
 
 def accept(batches) -> Reply:
@@ -39,6 +44,12 @@ class Script:
     def __init__(self, *replies: Callable) -> None:
         self.replies = list(replies)
         self.sent: list[list[int]] = []
+        self.records = 0
+
+    def send_control(self, records, /) -> Reply:
+        self.records += len(records)
+        receipts = {r.record_id: Receipt(r.record_id, ReceiptStatus.STORED) for r in records}
+        return Reply(Outcome.DELIVERED, receipts)
 
     def send(self, batches, /) -> Reply:
         self.sent.append([batch.sequence for batch in batches])
@@ -185,13 +196,33 @@ def test_a_server_that_asks_for_time_is_not_tried_again_in_the_same_breath(make,
 def test_attempts_wait_at_random_up_to_a_bound(make, spool, seal, monkeypatch):
     monkeypatch.setattr(limits, "ATTEMPT_WAIT_FIRST_S", 0.2)
     fill(spool, seal)
-    uploader = make(Script(always(Outcome.RETRY)), attempts=5)
+    uploader = make(Script(always(Outcome.RETRY)), attempts=4)
     waits: list[float] = []
     monkeypatch.setattr("threading.Event.wait", lambda self, wait_s: waits.append(wait_s))
     uploader.flush()
-    assert len(waits) == 4
+    assert len(waits) == 3
     assert all(0 <= wait_s <= 0.2 * 2**n for n, wait_s in enumerate(waits))
-    assert len(set(waits)) == 4
+    assert len(set(waits)) == 3
+
+
+def test_the_retry_budget_bounds_the_attempts_of_many_flushes(make, spool, seal):
+    fill(spool, seal, 1)
+    transport = Script(always(Outcome.RETRY))
+    uploader = make(transport, attempts=3)
+    for _ in range(11):
+        uploader.flush()
+    assert len(transport.sent) == 11 + 4  # 3 at once, and one for each ten requests
+
+
+def test_more_attempts_only_in_a_flush_or_after_a_delivery_in_the_same_upload(make, spool, seal):
+    fill(spool, seal, 3)
+    busy, transport = always(Outcome.RETRY), Script(always(Outcome.RETRY))
+    uploader = make(transport, attempts=3, max_request_bytes=100)
+    uploader._round(Round(threading.Event()))  # as the schedule does
+    assert transport.sent == [[1]]
+    transport.sent, transport.replies = [], [accept, busy, accept]
+    uploader._round(Round(threading.Event()))
+    assert transport.sent == [[1], [2], [2], [3]]
 
 
 # --- receipts -----------------------------------------------------------------------------------------------
@@ -204,7 +235,9 @@ def test_a_batch_without_a_receipt_still_waits(make, spool, seal):
     )
     result = uploader.flush()
     assert spool.waiting() == (ids[1],)
-    assert result == Flushed(False, False, Outcome.RETRY, "the receiver gave no receipt for 1 of 3 batches")
+    assert result == Flushed(
+        False, False, Outcome.RETRY, "the receiver gave no receipt for 1 of 3 batches: well"
+    )
     assert uploader._schedule.failures == 1
 
 
@@ -278,6 +311,46 @@ def test_in_a_row_counts_over_uploads_and_ends_with_one_that_is_taken(make, spoo
     fill(spool, seal, 1)
     assert uploader.flush().outcome is Outcome.REFUSED
     assert spool.statistics().lost["rejected"] == 4
+
+
+def test_a_bad_batch_at_the_head_blocks_nobody_even_as_the_third_in_a_row(
+    make, spool, seal, conserves, clock
+):
+    fill(spool, seal, 2)
+    transport = Script(always(Outcome.BAD_BATCH))
+    uploader = make(transport)
+    uploader.flush()
+    fill(spool, seal, 40)
+    transport.replies = [refuses(3, 4)]
+    result = uploader.flush()
+    assert spool.statistics().delivered_batches == 38
+    assert len(spool.waiting()) == 2  # one more look at them, now that it cannot be the set-up
+    assert not result.settled
+    clock.advance(60)
+    assert uploader.flush().settled
+    assert spool.statistics().lost["rejected"] == 4
+    assert conserves(spool)
+
+
+def test_a_rejection_that_the_disk_could_not_count_is_not_one_in_a_row(spool, seal, clock):
+    fill(spool, seal, 1)
+    stuck = StuckSpool(spool, SpoolError("The disk is full", "Make room."))
+    uploader = Uploader(stuck, Script(always(Outcome.BAD_BATCH)), clock=clock)  # type: ignore[arg-type]
+    for _ in range(4):
+        assert uploader.flush().outcome is Outcome.RETRY
+    stuck.settle_all = spool.settle_all  # type: ignore[method-assign]
+    assert uploader.flush().settled
+    assert spool.statistics().lost["rejected"] == 1
+
+
+def test_bad_with_a_time_to_come_back_is_bad_for_now(make, spool, seal):
+    fill(spool, seal, 2)
+    transport = Script(always(Outcome.BAD_BATCH, retry_after_s=60.0))
+    uploader = make(transport)
+    assert uploader.flush().outcome is Outcome.RETRY
+    assert transport.sent == [[1, 2]]
+    assert len(spool.waiting()) == 2
+    assert "asks to wait" in uploader.flush().detail
 
 
 # --- may it be sent -----------------------------------------------------------------------------------------
@@ -408,10 +481,11 @@ def test_a_transport_that_raises_is_a_failure_and_tells_no_secret(make, spool, s
 class StuckSpool:
     """A spool on a disk that has just gone, or one that breaks its promise."""
 
-    def __init__(self, spool: DirectorySpool, error: Exception) -> None:
-        self.waiting, self.read, self.error = spool.waiting, spool.read, error
+    def __init__(self, spool: DirectorySpool, error: Exception, *, silent: bool = False) -> None:
+        self.read, self.controls, self.error = spool.read, spool.controls, error
+        self.waiting = self.settle_all if silent else spool.waiting
 
-    def settle(self, *_: object) -> None:
+    def settle_all(self, *_: object) -> Any:
         raise self.error
 
 
@@ -435,6 +509,19 @@ def test_a_spool_that_breaks_its_promise_does_not_end_the_uploader(spool, seal, 
     assert result.detail == "the spool failed (KeyError)"
 
 
+def test_a_flush_never_raises_whatever_the_spool_does(spool, seal, clock):
+    stuck = StuckSpool(spool, KeyError("private"), silent=True)
+    uploader = Uploader(stuck, Script(accept), clock=clock)  # type: ignore[arg-type]
+    assert uploader.flush() == Flushed(False, False, None, "the spool failed (KeyError)")
+    uploader.start()
+    try:
+        assert uploader.flush(1).detail == "the spool failed (KeyError)"
+        assert uploader.threads()[0].is_alive()
+        assert uploader.statistics().requests == 0
+    finally:
+        uploader.stop()
+
+
 def test_no_request_begins_after_the_timeout(make, spool, seal, clock):
     fill(spool, seal, 3)
 
@@ -456,11 +543,158 @@ def test_the_clock_and_the_random_are_the_ones_given(spool, seal, clock):
     fill(spool, seal)
     uploader = Uploader(spool, Script(always(Outcome.RETRY)), attempts=1, clock=clock, random=Half())
     uploader.flush()
-    assert uploader._schedule.next_attempt_ns == clock.monotonic_ns() + 30 * 10**9
+    assert uploader._schedule.next_attempt_ns == clock.monotonic_ns() + 2_700 * 10**9
+
+
+# --- held, planned, remembered ------------------------------------------------------------------------------
+
+
+def test_hold_s_is_how_long_a_batch_rests_here_also_for_a_flush(tmp_path, seal, clock):
+    with DirectorySpool(tmp_path / "s", clock=clock) as spool:
+        fill(spool, seal, 1)
+        clock.advance(50)
+        fill(spool, seal, 1)
+        transport = Script(accept)
+        uploader = Uploader(spool, transport, hold_s=60, clock=clock)
+        result = uploader.flush()
+        assert (transport.sent, result.settled) == ([], False)
+        assert "hold_s" in result.detail
+        clock.advance(10)
+        uploader.flush()
+        assert transport.sent == [[1]]
+        clock.advance(50)
+        assert uploader.flush().delivered
+
+
+def test_the_plan_is_asked_in_mid_drain_and_control_records_go_where_it_allows(make, spool, seal):
+    fill(spool, seal, 3)
+    spool.commit_control(delete_request("1" * 32, "2" * 32))
+    plans = [SendPlan(), SendPlan(), SendPlan(Allowed.CONTROL, "the battery is low")]
+    transport = Script(accept)
+    result = make(transport, max_request_bytes=100, plan=lambda: plans.pop(0)).flush()
+    assert transport.sent == [[1]]
+    assert transport.records == 1
+    assert (result.settled, result.detail) == (False, "the battery is low")
+
+
+@pytest.mark.parametrize(("allowed", "records"), [(Allowed.CONTROL, 1), (Allowed.NOTHING, 0)])
+def test_a_plan_without_data(make, spool, seal, allowed, records):
+    fill(spool, seal)
+    spool.commit_control(delete_request("1" * 32, "2" * 32))
+    transport = Script(accept)
+    result = make(transport, plan=lambda: SendPlan(allowed, "on a metered link")).flush()
+    assert (transport.sent, transport.records) == ([], records)
+    assert result.detail == "on a metered link"
+    assert len(spool.waiting()) == 3
+
+
+def test_no_consent_keeps_data_and_lets_control_records_go(make, spool, seal):
+    fill(spool, seal)
+    spool.commit_control(delete_request("1" * 32, "2" * 32))
+    transport = Script(accept)
+    make(transport, may_send=lambda: "withdrawn").flush()
+    assert (transport.sent, transport.records, spool.controls()) == ([], 1, ())
+
+
+def test_fallback_age_s_sends_what_the_plan_would_keep_for_ever(tmp_path, seal, clock):
+    with DirectorySpool(tmp_path / "s", clock=clock) as spool:
+        fill(spool, seal, 1)
+        clock.advance(100)
+        fill(spool, seal, 1)
+        transport = Script(accept)
+        options = {"plan": lambda: SendPlan(Allowed.NOTHING, "metered"), "clock": clock}
+        Uploader(spool, transport, fallback_age_s=101, **options).flush()
+        assert transport.sent == []
+        Uploader(spool, transport, fallback_age_s=100, **options).flush()
+        assert transport.sent == [[1]]
+        Uploader(spool, transport, fallback_age_s=0, may_send=lambda: "no", **options).flush()
+        assert transport.sent == [[1]]  # consent has no age
+
+
+@pytest.mark.parametrize(("per_hour", "sent"), [(None, [[1, 2, 3]]), (250, [[1, 2]]), (50, [[1]]), (0, [])])
+def test_bytes_per_hour(make, spool, seal, clock, per_hour, sent):
+    fill(spool, seal, 3)
+    transport = Script(accept)
+    uploader = make(transport, plan=lambda: SendPlan(bytes_per_hour=per_hour))
+    result = uploader.flush()
+    assert transport.sent == sent
+    assert result.delivered is (per_hour is None)
+    if not result.delivered:
+        assert "bytes for this hour" in result.detail
+        clock.advance(3_601)
+        uploader.flush()
+        assert len(transport.sent) == 2 * len(sent)
+
+
+def test_a_plan_that_fails_sends_nothing(make, spool, seal):
+    def broken() -> SendPlan:
+        raise RuntimeError("private")
+
+    fill(spool, seal)
+    transport = Script(accept)
+    assert make(transport, plan=broken).flush().detail == "the plan cannot be told (RuntimeError)"
+    assert transport.sent == []
+
+
+def test_deleted_at_the_receiver_is_no_bad_batch(make, spool, seal, conserves):
+    fill(spool, seal, 5)
+
+    def deleted(batches) -> Reply:
+        receipts = {b.batch_id: Receipt(b.batch_id, ReceiptStatus.REJECTED, "deleted") for b in batches}
+        return Reply(Outcome.DELIVERED, receipts)
+
+    result = make(Script(deleted)).flush()
+    assert (result.settled, result.outcome) == (True, Outcome.DELIVERED)
+    lost = spool.statistics().lost
+    assert (lost["purged"], lost["rejected"]) == (5, 0)
+    assert not list((spool.path / "bad").iterdir())
+    assert conserves(spool)
+
+
+def test_what_the_server_said_survives_a_restart(spool, seal, clock, tmp_path):
+    fill(spool, seal)
+    remembered = {"schedule_file": ScheduleFile(tmp_path / "schedule.json"), "clock": clock}
+    Uploader(spool, Script(always(Outcome.RETRY, retry_after_s=60.0)), endpoint="a", **remembered).flush()
+    transport = Script(accept)
+    clock.advance(20)
+    result = Uploader(spool, transport, endpoint="a", **remembered).flush()
+    assert result.detail == "the receiver asks to wait 40 s more"
+    assert transport.sent == []
+    assert Uploader(spool, transport, endpoint="b", **remembered).flush().delivered
+
+
+def test_reconsider_brings_the_next_upload_forward_only_after_trouble(make, spool, seal, clock):
+    fill(spool, seal)
+    uploader = make(Script(always(Outcome.REFUSED)), interval_s=60)
+    uploader.reconsider()
+    assert uploader._schedule == Schedule()
+    uploader.flush()
+    before_ns = uploader._schedule.next_attempt_ns
+    uploader.reconsider()
+    assert uploader._schedule.next_attempt_ns < before_ns
+    assert uploader._schedule.wait_s(clock.monotonic_ns()) <= 60
+
+
+def test_faults_that_take_turns_are_told_once_each(make, spool, seal, caplog):
+    fill(spool, seal)
+    portal, refused = always(Outcome.NOT_OUR_SERVER), always(Outcome.REFUSED)
+    uploader = make(Script(portal, refused, portal, refused, portal))
+    for _ in range(5):
+        uploader.flush()
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize(
-    "option", [{"interval_s": -1}, {"max_request_bytes": 0}, {"attempts": 0}, {"interval_s": float("nan")}]
+    "option",
+    [
+        {"interval_s": -1},
+        {"max_request_bytes": 0},
+        {"attempts": 0},
+        {"interval_s": float("nan")},
+        {"hold_s": -1},
+        {"hold_s": 8 * 86_400},
+        {"fallback_age_s": -1},
+    ],
 )
 def test_options_out_of_range_are_refused(spool, option):
     with pytest.raises(ConfigError, match=next(iter(option))):

@@ -45,6 +45,7 @@ NOT_RUN = {
     r"(sudo )?(systemctl|useradd|install) ": "changes the machine's services",
     r"curl .*example\.org": "its receiver is not on this machine (the reference one is tested in tests/receiver)",
     r"(\S+/)?python3? benchmarks/": "takes minutes: `make bench`",
+    r"(mcilib|aws) .*s3://": "its object store is not on this machine (one is in tests/cli/test_endpoints.py)",
     r"mcilib demo": "is `make demo`, which has tests of its own",
 }
 

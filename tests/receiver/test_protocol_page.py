@@ -49,6 +49,7 @@ def test_numbers():
         f"SHOULD take {limits.RECEIVER_MAX_BODY_BYTES // 1024**2} MiB",
         f"one batch of {limits.FRAME_MAX_BYTES // 1024**2} MiB",
         f"allows {limits.RECEIVER_DEVICE_REQUESTS} at once and one more each second",
+        f"allow {limits.REQUESTS_PER_WINDOW} in any minute",
         f"within {HEAD_TIMEOUT_S:g} s",
     ):
         assert number in text, number
