@@ -13,6 +13,10 @@ BUFFER_EVENTS = 65_536
 DRAIN_MARK_EVENTS = 1_000
 """Buffered events that wake the recorder early: about one wake-up a second at 1 kHz, and 150 kB held."""
 
+READ_INTERVAL_S, READ_INTERVAL_CAP_S = 0.05, 1.0
+"""Sleep between two reads of input that carries its own times: 20 wake-ups a second while there is input. Beyond the
+cap a display that died would be noticed late."""
+
 SOURCE_START_TIMEOUT_S = 5.0
 """How long `start()` waits for a source to hear input; a display that takes longer does not answer."""
 

@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mcilib.cli._drain import upload
 from mcilib.cli._endpoint import HOPELESS, ask_endpoint, remedy
@@ -180,6 +181,10 @@ def _sources(settings: Settings, grant: Grant) -> list[Source]:
     detail = KeyDetail.parse(settings.agent.key_detail)
     covered = [source for scope in grant.scopes for source in SCOPES[scope].sources]
     sources: list[Source] = []
+    how: dict[str, Any] = {
+        "backend": settings.agent.backend,
+        "read_interval_s": settings.agent.read_interval_s,
+    }
     for name in settings.agent.sources or covered:
         if name not in covered:
             raise GrantError(
@@ -187,9 +192,9 @@ def _sources(settings: Settings, grant: Grant) -> list[Source]:
                 "Ask for its scope with `mcilib grant`, or leave it out of --sources.",
             )
         if name == "pointer":
-            sources.append(PointerSource())
+            sources.append(PointerSource(**how))
         elif detail is not KeyDetail.NONE:
-            sources.append(KeyboardSource(detail=detail))
+            sources.append(KeyboardSource(detail=detail, **how))
     if not sources:
         raise ConfigError("At key detail none there is nothing to capture", "Choose another --key-detail.")
     return sources

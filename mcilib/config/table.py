@@ -17,6 +17,7 @@ from mcilib.privacy import KeyDetail
 
 SOURCES = tuple(source for scope in SCOPES.values() for source in scope.sources)
 KEY_DETAILS = tuple(detail.name.lower() for detail in KeyDetail)
+BACKENDS = ("auto", "xrecord", "pynput")
 _MIB = 1024 * 1024
 
 
@@ -48,6 +49,13 @@ class AgentSettings:
     key_detail: str = _option(
         "choice", "How much of a key is kept; never the typed character.", "class", choices=KEY_DETAILS,
         flag="--key-detail", metavar="DETAIL",
+    )  # fmt: skip
+    backend: str = _option(
+        "choice", "What input is heard with; auto is xrecord on X11 and pynput elsewhere.", "auto", choices=BACKENDS,
+    )  # fmt: skip
+    read_interval_s: float = _option(
+        "seconds", "Time between two reads of input with xrecord; each event keeps its own time.",
+        limits.READ_INTERVAL_S, low=0, high=limits.READ_INTERVAL_CAP_S,
     )  # fmt: skip
 
 

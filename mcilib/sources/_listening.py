@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
-from mcilib.errors import DisplayError, SourceError
+from mcilib.errors import ConfigError, DisplayError, SourceError
 from mcilib.events import Event, Gap
 from mcilib.protocols import EventSink
 from mcilib.sources._pynput import close_listener, drain_listener, end_listener
@@ -18,6 +18,9 @@ from mcilib.sources._x11 import ServerClock, close, connect, on_x11, one_line, s
 from mcilib.statistics import Health, Problem
 
 _log = logging.getLogger("mcilib")
+
+AUTO_ON_X11 = "xrecord"
+"""What `backend="auto"` takes there."""
 
 MakeListener: TypeAlias = Callable[[Callable[[], None]], Any]
 """Given what to call when input is heard, an unstarted pynput listener."""
@@ -164,12 +167,38 @@ class ListeningSource:
     name: str
     scope: str
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        backend: str = "auto",
+        read_interval_s: float = limits.READ_INTERVAL_S,
+    ) -> None:
         self._clock: Clock = clock or SystemClock()
+        self._backend, self.read_interval_s = _backend(backend), read_interval_s
         self._server = ServerClock(self._clock.monotonic_ns)
         self._now_ns = self._server.event_ns
         self._loop: ListenerLoop | None = None
         self._sink: EventSink | None = None
+
+    @property
+    def backend(self) -> str:
+        """What it hears with: `xrecord` or `pynput`."""
+        return self._backend
+
+    @property
+    def read_interval_s(self) -> float:
+        """Seconds between two reads while there is input, 0 to 1; may be changed while it runs. No event and no time
+        is lost by it. Of no meaning with pynput, which reads each event as it comes."""
+        return self._read_interval_s
+
+    @read_interval_s.setter
+    def read_interval_s(self, seconds: float) -> None:
+        if not 0 <= seconds <= limits.READ_INTERVAL_CAP_S:
+            raise ConfigError(
+                f"read_interval_s is {seconds}", f"Give seconds from 0 to {limits.READ_INTERVAL_CAP_S:g}."
+            )
+        self._read_interval_s = seconds
 
     @property
     def clock(self) -> str:
@@ -289,6 +318,14 @@ class _FreezeWatch:
         start_ns = max(alive_ns, last_ns)
         self._sink.emit(Gap(start_ns, next_ns - start_ns, self._name))
         _log.warning("mcilib: the display froze for %.1f s (%s)", (now_ns - asked_ns) / 1e9, self._name)
+
+
+def _backend(asked: str) -> str:
+    if asked not in ("auto", "xrecord", "pynput"):
+        raise ConfigError(f"backend is {asked!r}", "Give auto, xrecord or pynput.")
+    if asked == "xrecord" and not on_x11():
+        raise ConfigError("The backend xrecord is for X11", "Give auto or pynput.")
+    return (AUTO_ON_X11 if on_x11() else "pynput") if asked == "auto" else asked
 
 
 def _failure(error: Exception | None) -> SourceError:

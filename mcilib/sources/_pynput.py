@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from mcilib.sources._x11 import ServerClock, check_display, close, ignore_errors, on_x11, shut
 from mcilib.sources._xkeys import Key, Keymap, read_keymap
+from mcilib.sources._xrecord import XRecordListener
 
 _log = logging.getLogger("mcilib")
 
@@ -161,6 +162,8 @@ def _guarded(callback: Callable[..., None]) -> Callable[..., None]:
 def drain_listener(listener: Any) -> None:
     """Asks for an orderly end of a listener's `run`: X RECORD then hands over the events that it holds back
     in its 1 KB buffer while no window takes them. Does not wait, and need not succeed."""
+    if isinstance(listener, XRecordListener):
+        listener.hurry()
     control, context = getattr(listener, "_display_stop", None), getattr(listener, "_context", None)
     if control is not None and context is not None:
         with contextlib.suppress(Exception):

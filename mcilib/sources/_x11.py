@@ -44,24 +44,27 @@ class ServerClock:
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self._stamp_ns = 0
         self.shared = False
 
     def compare(self, server_ms: int) -> None:
         """`server_ms` is the server's time now."""
-        self.shared = abs(self._late_ms(server_ms, self._now_ns())) <= _SAME_CLOCK_MS
+        self.shared = abs(self._late_ms(server_ms, self.now_ns())) <= _SAME_CLOCK_MS
 
     def stamp(self, event_ms: int) -> None:
         """The event that is told next carries this time."""
-        now_ns = self._now_ns()
+        self._stamp_ns = self.at(event_ms, self.now_ns())
+
+    def at(self, event_ms: int, now_ns: int) -> int:
+        """The time of an event that carries this time and is read now."""
         late_ms = self._late_ms(event_ms, now_ns)
         usable = self.shared and late_ms >= -_SAME_CLOCK_MS
-        self._stamp_ns = (now_ns // _MS - late_ms) * _MS if usable else now_ns
+        return (now_ns // _MS - late_ms) * _MS if usable else now_ns
 
     def event_ns(self) -> int:
         """The time of the event that is being told; now, where no server stamps events."""
-        return self._stamp_ns or self._now_ns()
+        return self._stamp_ns or self.now_ns()
 
     @staticmethod
     def _late_ms(server_ms: int, now_ns: int) -> int:

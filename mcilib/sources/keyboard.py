@@ -1,10 +1,11 @@
-"""The keyboard: when keys go down and up and of which class they are, heard through pynput."""
+"""The keyboard: when keys go down and up and of which class they are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from mcilib import limits
 from mcilib.clock import Clock
 from mcilib.events import KeyPress, KeyRelease
 from mcilib.privacy import KeyDetail, key_label
@@ -12,6 +13,7 @@ from mcilib.protocols import EventSink
 from mcilib.sources._listening import ListeningSource
 from mcilib.sources._pynput import keyboard_listener
 from mcilib.sources._xkeys import Key
+from mcilib.sources._xrecord import KEY_PRESS, KEY_RELEASE, KeyReader, XRecordListener
 
 
 class KeyboardSource(ListeningSource):
@@ -19,14 +21,23 @@ class KeyboardSource(ListeningSource):
 
     `detail` says how much of a key is kept; it is applied before a record exists, so that what must not be
     kept is never held. At `KeyDetail.NONE` nothing is emitted and no hook is set. A release carries what its
-    press said, also when the modifiers have changed in between. Times as in `PointerSource`.
+    press said, also when the modifiers have changed in between. Times, `backend` and `read_interval_s` as in
+    `PointerSource`. A key whose meaning changed between the press and its reading is told as `other`. What an input
+    method makes of keys is not seen.
     """
 
     name = "keyboard"
     scope = "keys"
 
-    def __init__(self, *, detail: KeyDetail = KeyDetail.CLASS, clock: Clock | None = None) -> None:
-        super().__init__(clock)
+    def __init__(
+        self,
+        *,
+        detail: KeyDetail = KeyDetail.CLASS,
+        backend: str = "auto",
+        read_interval_s: float = limits.READ_INTERVAL_S,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock, backend=backend, read_interval_s=read_interval_s)
         self.detail = KeyDetail(detail)
         self._down: dict[int, str | None] = {}
         self._code_point = False  # ctrl+shift+u was pressed and both are still held
@@ -38,10 +49,23 @@ class KeyboardSource(ListeningSource):
             super().start(sink)
 
     def _make_listener(self, on_heard: Callable[[], None]) -> Any:
-        return keyboard_listener(self._on_key, on_heard, self._server)
+        if self._backend == "xrecord":
+            keys = KeyReader()
+            return XRecordListener(
+                (KEY_PRESS, KEY_RELEASE),
+                lambda kind, code, t_ns, _x, _y, state: self._on_key(
+                    t_ns, code, kind == KEY_PRESS, keys.look_up(code, state)
+                ),
+                on_heard,
+                self._server,
+                lambda: self._read_interval_s,
+                keys,
+            )
+        return keyboard_listener(
+            lambda code, down, key: self._on_key(self._now_ns(), code, down, key), on_heard, self._server
+        )
 
-    def _on_key(self, code: int, down: bool, key: Key) -> None:
-        t_ns = self._now_ns()
+    def _on_key(self, t_ns: int, code: int, down: bool, key: Key) -> None:
         if down:
             self._down[code] = label = self._label(key)
             self._emit(KeyPress(t_ns, label))

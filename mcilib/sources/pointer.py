@@ -1,14 +1,20 @@
-"""The pointer: moves, buttons and scrolling, heard through pynput."""
+"""The pointer: moves, buttons and scrolling."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from mcilib import limits
+from mcilib.clock import Clock
 from mcilib.events import Move, Press, Release, Scroll
 from mcilib.sources._listening import ListeningSource
 from mcilib.sources._pynput import pointer_listener
+from mcilib.sources._xrecord import BUTTON_PRESS, BUTTON_RELEASE, MOTION, XRecordListener
 
+_X11_BUTTONS = {1: "left", 2: "middle", 3: "right", 8: "back", 9: "forward"}
+_SCROLLS = {4: (0, 1), 5: (0, -1), 6: (-1, 0), 7: (1, 0)}
 _BUTTONS = {"x1": "back", "x2": "forward", "button8": "back", "button9": "forward"}
 
 
@@ -17,13 +23,51 @@ class PointerSource(ListeningSource):
 
     Coordinates are the system's pixels: whole ones on X11 and Windows, fractions on macOS. On X11
     the display that `DISPLAY` names is heard, and `t_ns` is the server's own time of the event, to 1 ms; elsewhere,
-    and with a server on another machine, it is the time at which the listener was called (see `clock`).
+    and with a server on another machine, it is the time at which the event was read (see `clock`).
+
+    `backend`: on X11 `xrecord` (what `auto` takes) reads in bulk every `read_interval_s` seconds; `pynput` reads each
+    event as it comes, and is the only one elsewhere. Both tell the same. Without `motion` the X server is asked for
+    no moves at all: a moving pointer then costs nothing, and clicks and scrolls still say where.
     """
 
     name = "pointer"
     scope = "pointer"
 
+    def __init__(
+        self,
+        *,
+        backend: str = "auto",
+        read_interval_s: float = limits.READ_INTERVAL_S,
+        motion: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock, backend=backend, read_interval_s=read_interval_s)
+        self._motion = motion
+        self._listener: XRecordListener | None = None
+
+    @property
+    def motion(self) -> bool:
+        """Whether moves are told; may be changed while it runs, without losing a click."""
+        return self._motion
+
+    @motion.setter
+    def motion(self, wanted: bool) -> None:
+        self._motion = wanted
+        if self._listener is not None:
+            with contextlib.suppress(
+                Exception
+            ):  # a display that is just lost: the next listener asks as wanted
+                self._listener.deliver(self._wanted())
+
+    def _wanted(self) -> tuple[int, int]:
+        return BUTTON_PRESS, MOTION if self._motion else BUTTON_RELEASE
+
     def _make_listener(self, on_heard: Callable[[], None]) -> Any:
+        if self._backend == "xrecord":
+            self._listener = XRecordListener(
+                self._wanted(), self._on_record, on_heard, self._server, lambda: self._read_interval_s
+            )
+            return self._listener
         callbacks: dict[str, Callable[..., None]] = {
             "on_move": self._on_move,
             "on_click": self._on_click,
@@ -31,8 +75,18 @@ class PointerSource(ListeningSource):
         }
         return pointer_listener(callbacks, on_heard, self._server)
 
+    def _on_record(self, kind: int, button: int, t_ns: int, x: int, y: int, _: int) -> None:
+        if kind == MOTION:
+            self._emit(Move(t_ns, x, y))
+        elif button not in _SCROLLS:
+            name = _X11_BUTTONS.get(button, f"button{button}")
+            self._emit((Press if kind == BUTTON_PRESS else Release)(t_ns, x, y, name))
+        elif kind == BUTTON_PRESS:
+            self._emit(Scroll(t_ns, x, y, *_SCROLLS[button]))
+
     def _on_move(self, x: float, y: float, injected: bool = False) -> None:
-        self._emit(Move(self._now_ns(), x, y))
+        if self._motion:
+            self._emit(Move(self._now_ns(), x, y))
 
     def _on_click(self, x: float, y: float, button: Any, pressed: bool, injected: bool = False) -> None:
         kind = Press if pressed else Release

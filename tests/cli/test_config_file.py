@@ -22,6 +22,8 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "agent.state": ("here", Path("here")),
     "agent.sources": (["keyboard"], ("keyboard",)),
     "agent.key_detail": ("timing", "timing"),
+    "agent.backend": ("pynput", "pynput"),
+    "agent.read_interval_s": (0.25, 0.25),
     "batch.max_events": (17, 17),
     "batch.max_bytes": (65_536, 65_536),
     "batch.max_age_s": (2.5, 2.5),

@@ -100,7 +100,15 @@ def folders(granted: Path, here: Path) -> Path:
 def test_the_tables_are_complete() -> None:
     sections = ("agent", "batch", "seal", "spool", "upload")
     ours = {name for name in OPTIONS if name.partition(".")[0] in sections}
-    assert ours == {*COLLECTOR, *TRANSPORT, "agent.sources", "agent.key_detail", "seal.recipients_file"}
+    assert ours == {
+        *COLLECTOR,
+        *TRANSPORT,
+        "agent.sources",
+        "agent.key_detail",
+        "agent.backend",
+        "agent.read_interval_s",
+        "seal.recipients_file",
+    }
 
 
 @pytest.mark.parametrize(("name", "how"), cases(COLLECTOR))
@@ -171,6 +179,16 @@ def test_sources_and_key_detail(how: str, folders: Path, monkeypatch: pytest.Mon
     assert main(args) == Reached.exit_code
     (source,) = spy.calls[0][1]["sources"]
     assert (source.name, source.detail) == ("keyboard", KeyDetail.TIMING)
+
+
+def test_how_sources_hear(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    (folders / "agent.toml").write_text('[agent]\nbackend = "pynput"\nread_interval_s = 0.25\n')
+    args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
+    assert main([*args, "--config", str(folders / "agent.toml")]) == Reached.exit_code
+    sources = spy.calls[0][1]["sources"]
+    assert [(s.backend, s.read_interval_s) for s in sources] == [("pynput", 0.25)] * 2
 
 
 @pytest.mark.parametrize("how", ["file", "flag", "not at all"])
