@@ -3,7 +3,7 @@
     python agent.py https://collect.example.org [--state DIR] [--token-file FILE]
 
 Ctrl-C or SIGTERM end it within two seconds with everything captured on disk; what is not delivered by then
-goes out at the next start. There is no way to start it unseen: without a grant it asks on the terminal, and
+goes out after the next start. There is no way to start it unseen: without a grant it asks on the terminal, and
 it ends when nobody answers.
 """
 
