@@ -66,13 +66,15 @@ class ScheduleFile:
 
     def save(self, endpoint: str, remembered: Remembered, *, now_ns: int, wall_ns: int) -> None:
         """Durable when it returns, unless the disk refuses."""
-        with self._lock, contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError, RecursionError):
             endpoints = self._endpoints()
             endpoints.pop(endpoint, None)
             endpoints[endpoint] = _record(remembered, now_ns, wall_ns)
             for oldest in list(endpoints)[:-ENDPOINTS_MAX]:
                 del endpoints[oldest]
-            data = json.dumps({"schema": SCHEMA, "endpoints": endpoints}, indent=1).encode()
+            data = _file(endpoints)
+            if len(data) > _FILE_MAX_BYTES:  # endless addresses, or something that is not ours
+                data = _file({endpoint: endpoints[endpoint]})
             new = self.path.with_name(self.path.name + ".new")
             write_durably(new, data)
             os.replace(new, self.path)
@@ -87,6 +89,10 @@ class ScheduleFile:
             return endpoints if isinstance(endpoints, dict) else {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
+
+
+def _file(endpoints: dict[str, Any]) -> bytes:
+    return json.dumps({"schema": SCHEMA, "endpoints": endpoints}, indent=1).encode()
 
 
 def endpoint_of(transport: Transport) -> str:

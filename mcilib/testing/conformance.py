@@ -149,6 +149,7 @@ def check_transport(make: Callable[[], Transport]) -> None:
         )
     again = transport.send_control(records[:1]).receipts[records[0].record_id].status
     assert again is ReceiptStatus.DUPLICATE, f"a control record sent again gets {again}"
+    assert not transport.send_control([]).receipts, "receipts for no control record"
     transport.close()
     transport.close()
     after = transport.send([example_batch(3)])

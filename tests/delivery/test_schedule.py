@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -142,6 +143,23 @@ def test_any_state_at_any_time_is_within_bounds(
     assert 0 <= wait_s <= limits.RETRY_AFTER_CAP_S + HOUR_S
 
 
+@given(st.floats(0, 1e5), st.floats(0, 1e5), st.sampled_from([o for o in Outcome if o is not Outcome.GONE]))
+def test_a_servers_word_holds_for_as_long_as_it_said(tmp_path_factory, asked_s, after_s, outcome):
+    """Where the clock goes forward as time passes: neither sooner nor later, over a restart in between."""
+    file = ScheduleFile(tmp_path_factory.getbasetemp() / "asked.json")
+    asked_s = min(asked_s, limits.RETRY_AFTER_CAP_S)
+    keep(
+        file,
+        Schedule().after(outcome, 100 * S, interval_s=HOUR_S, random=Random(1), retry_after_s=asked_s),
+    )
+    found = again(file, after_s=after_s)
+    assert found is not None
+    wait_s, not_before_s = waits(found.schedule)
+    assert not_before_s == pytest.approx(max(0.0, asked_s - after_s), abs=1e-6)
+    assert wait_s is not None
+    assert wait_s >= not_before_s - 1e-6
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -192,6 +210,14 @@ def test_only_so_many_endpoints_are_remembered_the_oldest_goes(file):
     assert again(file, endpoint="new") is not None
 
 
+def test_what_is_saved_can_be_read_again_however_long_the_addresses(file):
+    for n in range(ENDPOINTS_MAX):
+        keep(file, Schedule(failures=n), endpoint=str(n) * 9_000)
+        found = again(file, endpoint=str(n) * 9_000)
+        assert found is not None
+        assert found.schedule.failures == n
+
+
 def test_what_a_kill_left_halfway_is_harmless(file):
     keep(file, Schedule(failures=4))
     file.path.with_name("schedule.json.new").write_bytes(b'{"schema": 1, "endp')
@@ -211,6 +237,20 @@ def test_a_disk_that_refuses_is_not_an_error(small_disk):
     found = again(file)
     assert found is not None
     assert found.schedule.failures == 1
+
+
+def test_a_full_disk_is_not_an_error_and_keeps_what_was_there(small_disk):
+    place = small_disk()
+    file = ScheduleFile(place / "schedule.json")
+    keep(file, Schedule(failures=1))
+    with (place / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4_096))
+    keep(file, Schedule(failures=2))
+    found = again(file)
+    assert found is not None
+    assert found.schedule.failures == 1
+    assert sorted(os.listdir(place)) == ["filler", "schedule.json"]
 
 
 def test_under_which_name_a_transport_is_remembered():
