@@ -31,6 +31,8 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "uvicorn": ("0.40", "receiver"),
     "pyarrow": ("22", "arrow"),
     "pyrage": ("1.4", "seal"),
+    "obstore": ("0.12", "s3"),
+    "truststore": ("0.10", "truststore"),
 }
 
 DISPLAY_TIMEOUT_S = 10.0

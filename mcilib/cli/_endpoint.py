@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from mcilib.cli._parser import read_token, required
-from mcilib.config import Settings
+from mcilib.config import OPTIONS, Settings
 from mcilib.errors import ConfigError, DeliveryError
 from mcilib.protocols import Outcome, Transport
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 #: Outcomes that waiting does not mend.
 HOPELESS = (Outcome.REFUSED, Outcome.NOT_OUR_SERVER, Outcome.BAD_BATCH, Outcome.GONE)
+
+
+#: Options that a folder has no use for, nor, but for `ca_file`, an object store.
+_FOR_RECEIVERS = {
+    "token_file": "takes no token",
+    "ca_file": "needs no certificates",
+    "client_cert": "takes no client certificate",
+    "client_key": "takes no client certificate",
+    "proxy": "takes no proxy from here",
+}
 
 
 def make_transport(settings: Settings) -> Transport:
@@ -32,9 +42,11 @@ def make_transport(settings: Settings) -> Transport:
     token_file = upload.token_file
     scheme = endpoint.partition(":")[0]
     if scheme in ("file", "s3"):
-        if token_file is not None:
-            raise ConfigError(f"A {scheme}: endpoint takes no token", "Leave out --token-file.")
-        return _folder(settings, endpoint) if scheme == "file" else _bucket(settings, endpoint)
+        for key, words in _FOR_RECEIVERS.items():
+            if getattr(upload, key) is not None and (scheme, key) != ("s3", "ca_file"):
+                flag = OPTIONS[f"upload.{key}"].flag
+                raise ConfigError(f"A {scheme}: endpoint {words}", f"Leave out {flag}.")
+        return _folder(endpoint) if scheme == "file" else _bucket(settings, endpoint)
     if token_file is not None:
         read_token(token_file)  # a bad file is told now, not at the first upload
     return HttpTransport(
@@ -48,11 +60,9 @@ def make_transport(settings: Settings) -> Transport:
     )
 
 
-def _folder(settings: Settings, endpoint: str) -> Transport:
+def _folder(endpoint: str) -> Transport:
     from mcilib.delivery.folder import FolderTransport
 
-    if settings.upload.ca_file is not None:
-        raise ConfigError("A file: endpoint needs no certificates", "Leave out --ca-file.")
     url = urlsplit(endpoint)
     if url.netloc not in ("", "localhost") or not endpoint.startswith("file://") or url.query or url.fragment:
         raise DeliveryError(

@@ -77,7 +77,7 @@ def _of_openssl(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext:
     except OSError as error:
         problem = f"The file of certificates {name} cannot be read ({error.strerror})"
     raise DeliveryError(
-        problem, "Give the file of the authority that signed the receiver's certificate (--ca-file)."
+        problem, "Give the file of the authority that signed the server's certificate (--ca-file)."
     )
 
 

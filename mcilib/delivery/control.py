@@ -61,12 +61,16 @@ def parse(data: bytes) -> dict[str, Any]:
             if not isinstance(batches, list) or not batches:
                 raise ValueError("batches is not a list of ids")
             for batch_id in batches:
-                if not isinstance(batch_id, str) or not _ID.fullmatch(batch_id):
+                if not is_id(batch_id):
                     raise ValueError("one of the batches is not an id of 32 hex digits")
     return content
 
 
+def is_id(value: object) -> bool:
+    """Whether it is an id as batches, records and pseudonyms have them: 32 lower-case hex digits."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def _check_id(content: dict[str, Any], name: str) -> None:
-    value = content.get(name)
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not is_id(content.get(name)):
         raise ValueError(f"{name} is not an id of 32 hex digits")

@@ -15,15 +15,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mcilib.delivery._files import FULL, sync_folder, write_durably
+from mcilib.delivery.control import is_id
 from mcilib.protocols import ControlRecord, Outcome, Receipt, ReceiptStatus, Reply, SealedBatch
-
-_ID = re.compile(r"[0-9a-f]{32}")
 
 _TMP_MAX_AGE_S = 3_600.0
 """A file in `tmp/` older than this was left by a crash: a write takes seconds."""
@@ -90,7 +88,7 @@ class FolderTransport:
         try:
             self._prepare(unsynced)
             for entry_id, data in items:
-                if not _ID.fullmatch(entry_id):
+                if not is_id(entry_id):
                     reason = "its id is not 32 hex digits"
                     receipts[entry_id] = Receipt(entry_id, ReceiptStatus.REJECTED, reason)
                     continue

@@ -308,12 +308,12 @@ def _token_of(path: str | os.PathLike[str]) -> str:
 def _checked(token: Callable[[], str], path: str | os.PathLike[str]) -> None:
     """Raises `DeliveryError` for a file that holds no token now."""
     name = os.fspath(path)
+    problem = f"The first line of {name} is no token"
     try:
         if _TOKEN.fullmatch(token()):
             return
-        problem = f"The first line of {name} is no token"
-    except ValueError:
-        problem = f"The first line of {name} is no token"
     except OSError as error:
         problem = f"The token in {name} cannot be read ({error.strerror})"
+    except ValueError:  # other characters than ASCII
+        pass
     raise DeliveryError(problem, "Give a file with the token in its first line.")

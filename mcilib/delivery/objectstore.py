@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from mcilib import __version__, limits
 from mcilib.delivery._answers import is_loopback
+from mcilib.delivery.control import is_id
 from mcilib.delivery.retry import outcome_of_status
 from mcilib.errors import ConfigError, DeliveryError
 from mcilib.protocols import ControlRecord, Outcome, Receipt, ReceiptStatus, Reply, SealedBatch
@@ -39,7 +40,6 @@ SEND_TIMEOUTS = 2
 _PROBE = "writable"
 """The key of an empty object, put to see whether one may."""
 
-_ID = re.compile(r"[0-9a-f]{32}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()-]+(/[A-Za-z0-9!_.*'()-]+)*")
 
@@ -230,7 +230,7 @@ class _Sending:
             entry_id, key, data = item
             receipt, trouble, sent = None, None, True
             try:
-                if _ID.fullmatch(entry_id) or key == _PROBE:
+                if is_id(entry_id) or key == _PROBE:
                     receipt = self._create(entry_id, key, data)
                 else:
                     reason, sent = "its id is not 32 hex digits", False
@@ -356,17 +356,7 @@ def _checked(address: str) -> str:
 
 
 def _certificates(ca_file: str | os.PathLike[str]) -> bytes:
-    import ssl
+    from mcilib.delivery._connection import trusting  # imports ssl
 
-    name = os.fspath(ca_file)
-    problem = f"{name} holds no certificate in PEM form"
-    try:
-        ssl.create_default_context(cafile=name)
-        return Path(name).read_bytes()
-    except ssl.SSLError:
-        pass
-    except OSError as error:
-        problem = f"The file of certificates {name} cannot be read ({error.strerror})"
-    raise DeliveryError(
-        problem, "Give the file of the authority that signed the store's certificate (--ca-file)."
-    )
+    trusting(ca_file)  # raises for what holds none
+    return Path(ca_file).read_bytes()

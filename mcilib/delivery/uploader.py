@@ -156,9 +156,8 @@ class Uploader:
         ends_s = time.monotonic() + timeout_s
         stop, thread = self._stop, self._thread
         stop.set()
-        if self._wake.acquire(
-            timeout=max(0.0, timeout_s)
-        ):  # else a disk that hangs: the thread is not asleep
+        # Where it cannot be had, a disk hangs, and the thread is not asleep.
+        if self._wake.acquire(timeout=max(0.0, timeout_s)):
             try:
                 self._wake.notify_all()
             finally:
@@ -262,13 +261,10 @@ class Uploader:
             settled = False
         if settled and remaining:
             why = "some batches were lost on this device or refused for good: see the counters of the spool"
-        why = (
-            why
-            or result.held
-            or ("" if result.outcome is Outcome.DELIVERED else result.detail)
-            or result.left
-        )
-        why = why or self._told_of_controls() or f"not all was sent within {timeout_s:g} s"
+        if result.outcome is not Outcome.DELIVERED:
+            why = why or result.held or result.detail
+        why = why or result.held or result.left or self._told_of_controls()
+        why = why or f"not all was sent within {timeout_s:g} s"
         return Flushed(settled, not remaining, result.outcome, why if remaining else "")
 
     def _present(self) -> set[str]:

@@ -97,6 +97,21 @@ def test_what_does_not_work_is_named(here: Path, mcilib: Run) -> None:
     assert text.stdout.rstrip().endswith("Failed: display, grant.")
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--client-cert", "none.pem", "none.pem cannot be read"),
+        ("--client-key", "none.key", "client_key is given without client_cert"),
+        ("--proxy", "socks5://h:1", "The proxy is not an http address"),
+    ],
+)
+def test_the_way_to_the_endpoint_is_tried_as_run_would(
+    here: Path, mcilib: Run, flag: str, value: str, words: str
+) -> None:
+    done = mcilib("doctor", "--endpoint", "https://collect.test", flag, value)
+    assert words in done.stdout + done.stderr
+
+
 def test_doctor_changes_nothing(here: Path, mcilib: Run) -> None:
     diagnose(mcilib, "--state", "state")
     assert not (here / "state").exists()
@@ -115,7 +130,7 @@ def test_the_packages_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     wanted = {**dict.fromkeys(project["dependencies"], "")}
-    wanted |= {requirement: extra for extra in ("receiver", "arrow", "seal") for requirement in extras[extra]}
+    wanted |= {requirement: extra for extra in extras if extra != "dev" for requirement in extras[extra]}
     parsed = {}
     for requirement, extra in wanted.items():
         name, least = re.match(r"([\w-]+)>=([\d.]+)", requirement).groups()

@@ -109,6 +109,15 @@ def test_what_is_asked_of_a_folder(tmp_path: Path):
         ("file:///a", {"token_file": Path("token")}, ConfigError, "takes no token"),
         ("file:///a", {"ca_file": Path("ca.pem")}, ConfigError, "needs no certificates"),
         ("s3://bucket", {"token_file": Path("token")}, ConfigError, "takes no token"),
+        *(
+            (endpoint, {key: value}, ConfigError, words)
+            for endpoint in ("file:///a", "s3://bucket")
+            for key, value, words in (
+                ("client_cert", Path("me.pem"), "takes no client certificate"),
+                ("client_key", Path("me.key"), "takes no client certificate"),
+                ("proxy", "http://p:1", "takes no proxy"),
+            )
+        ),
         ("s3://bucket", {"ca_file": Path("/no/ca.pem")}, DeliveryError, "cannot be read"),
         ("s3://", {}, DeliveryError, "names no bucket"),
     ],

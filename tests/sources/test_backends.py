@@ -133,6 +133,23 @@ def test_stopping_in_the_middle_of_a_nap_takes_what_waits(xserver):
     assert [(e.x, e.y) for e in sink.events[1:]] == [(10 + n, 5) for n in range(50)]
 
 
+@pytest.mark.alone
+def test_keys_wait_for_the_read_interval_too(xserver):
+    sink, source = ListSink(), KeyboardSource(backend="xrecord", read_interval_s=1.0)
+    source.start(sink)
+    xserver.tap(Q)
+    xserver.sync()
+    until(lambda: sink.events)
+    seen = len(sink.events)
+    for _ in range(5):
+        xserver.tap(Q)
+    xserver.sync()
+    time.sleep(0.3)
+    assert len(sink.events) == seen
+    source.stop()
+    assert len(sink.events) == 12
+
+
 def reached(count: Callable[[], int], enough: int) -> bool:
     return count() >= enough
 
