@@ -80,7 +80,7 @@ def test_its_process_has_its_own_name(
     agent = background("run", "--state", granted, "--endpoint", endpoint)
     agent.line("Collecting.")
     shown = subprocess.run(
-        ["ps", "-o", "args=", "-p", str(agent.process.pid)], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "args=", "-p", str(agent.process.pid)], capture_output=True, text=True, check=True
     ).stdout
     assert "mcilib run" in shown
 
