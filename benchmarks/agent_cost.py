@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from rig import (
     Process,
     agent,
     arguments,
+    charge,
     cost,
     grant,
+    inject,
     machine,
     memory_mib,
     receiver,
@@ -56,28 +59,6 @@ for listener in listeners: listener.join()
 SUBJECTS = ("bare", "mcilib")
 
 
-def inject(display: VirtualDisplay, rate_hz: int, seconds: float) -> int:
-    """Moves at `rate_hz`, and each second four key taps and a click; how many events."""
-    key, events = display.keycode("a"), 0
-    began_s = time.monotonic()
-    for n in range(int(rate_hz * seconds)):
-        ahead_s = began_s + n / rate_hz - time.monotonic()
-        if ahead_s > 0:
-            time.sleep(ahead_s)
-        display.move(100 + n % 1000, 100 + n % 601)
-        events += 1
-        if n % (rate_hz // 4) == 0:
-            display.tap(key)
-            events += 2
-        if n % rate_hz == rate_hz // 2:
-            display.click(1)
-            events += 2
-        if n % 20 == 0:
-            display.sync()
-    display.sync()
-    return events
-
-
 @contextlib.contextmanager
 def running(
     subject: str, display: VirtualDisplay, folder: Path, endpoint: str, *flags: str
@@ -103,18 +84,9 @@ def one_turn(
         inject(display, 125, 0.5)  # the first events import and allocate
         settle(process.pid)
         for rate_hz in RATES_HZ:
-            before, server_before, began_s = cost(process.pid), cost(display.pid), time.monotonic()
-            events = inject(display, rate_hz, seconds)
-            took_s = time.monotonic() - began_s
-            settle(process.pid)
-            spent, server = cost(process.pid) - before, cost(display.pid) - server_before
-            figures["rates"][rate_hz] = {
-                "events_per_s": events / took_s,
-                "cpu_us_per_event": spent.cpu_s * 1e6 / events,
-                "wakeups_per_event": spent.wakeups / events,
-                "wakeups_per_s": spent.wakeups / took_s,
-                "x_server_cpu_us_per_event": server.cpu_s * 1e6 / events,
-            }
+            figures["rates"][rate_hz] = charge(
+                process.pid, display.pid, partial(inject, display, rate_hz, seconds)
+            )
         figures["memory_mib"] = memory_mib(process.pid)
     return figures
 
@@ -199,15 +171,15 @@ IMPORTS = {
 
 PARTS = (
     ("Python itself", "import threading, json, logging, pathlib, dataclasses, argparse"),
-    ("python-xlib and pynput", "from pynput import mouse, keyboard"),
+    ("python-xlib", "import Xlib.display"),
     ("msgpack and zstandard", "import msgpack, zstandard"),
-    ("urllib3 with ssl", "import urllib3, ssl"),
-    ("tenacity", "import tenacity"),
-    (
-        "mcilib",
-        "import mcilib.collector, mcilib.sources.pointer, mcilib.sources.keyboard, mcilib.delivery.http",
-    ),
-    ("a certificate store", "import ssl; ssl.create_default_context()"),
+    ("pyrage, where batches are sealed", "import pyrage"),
+    ("jeepney, where there is a bus", "import jeepney"),
+    ("mcilib", "import mcilib.cli._agent"),
+    ("OpenSSL, with the first upload", "import hashlib, ssl; ssl.create_default_context()"),
+    ("urllib3, with the first upload", "import urllib3"),
+    ("tenacity, with the first upload", "import tenacity"),
+    ("pynput, with that backend", "from pynput import mouse, keyboard"),
 )
 
 
@@ -286,24 +258,26 @@ def text(result: dict[str, Any]) -> str:
     imports = [[words, shown(figure)] for words, figure in result["import_ms"].items()]
     imports.append(["an interpreter that does nothing", shown(result["python_start_ms"])])
     lines += [table(["import", "ms"], imports), ""]
-    lines += [
-        table(
-            ["resident memory, added by", "MiB"],
-            [[p["part"], f"{p['mib']:.1f}"] for p in result["memory_parts"]],
-        )
-    ]
+    lines += [parts_text(result["memory_parts"])]
     if "idle" in result:
-        still = result["idle"]
-        rows = [
-            [
-                f"{still['first_seconds']:.0f} s after the last event",
-                f"{still['first_wakeups']}",
-                f"{still['first_cpu_ms']:.1f}",
-            ],
-            [f"{still['seconds']:.0f} s after that", f"{still['wakeups']}", f"{still['cpu_ms']:.1f}"],
-        ]
-        lines += ["", table(["idle, all threads", "wake-ups", "CPU, ms"], rows)]
+        lines += ["", idle_text(result["idle"])]
     return "\n".join(lines)
+
+
+def parts_text(parts: list[dict[str, Any]]) -> str:
+    return table(["resident memory, added by", "MiB"], [[p["part"], f"{p['mib']:.1f}"] for p in parts])
+
+
+def idle_text(still: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{still['first_seconds']:.0f} s after the last event",
+            f"{still['first_wakeups']}",
+            f"{still['first_cpu_ms']:.1f}",
+        ],
+        [f"{still['seconds']:.0f} s after that", f"{still['wakeups']}", f"{still['cpu_ms']:.1f}"],
+    ]
+    return table(["idle, all threads", "wake-ups", "CPU, ms"], rows)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mcilib.consent import SCOPES
+from mcilib.testing.xvfb import VirtualDisplay
 
 PYTHON = [sys.executable, "-P"]
 """-P: the installed mcilib is measured, not whatever lies in the working folder."""
@@ -103,7 +107,7 @@ def agent(state: Path, endpoint: str, environ: dict[str, str], *flags: str) -> P
 
 def grant(state: Path) -> None:
     """A grant for everything."""
-    names = ["--operator", "mcilib benchmarks", "--purpose", "measuring", "--scope", "pointer,keys"]
+    names = ["--operator", "mcilib benchmarks", "--purpose", "measuring", "--scope", ",".join(SCOPES)]
     subprocess.run(
         [*MCILIB, "grant", "--state", str(state), "--yes", *names], check=True, capture_output=True
     )
@@ -113,6 +117,46 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# --- input --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def steady_display() -> Iterator[VirtualDisplay]:
+    """A virtual display on which held keys do not repeat by themselves, however slow the machine is."""
+    from Xlib.display import Display
+
+    with VirtualDisplay() as virtual:
+        control = Display(virtual.display)
+        control.change_keyboard_control(auto_repeat_mode=0)
+        control.sync()
+        virtual.move(5, 5)
+        virtual.sync()
+        yield virtual
+        control.close()
+
+
+def inject(display: VirtualDisplay, rate_hz: int, seconds: float, *, presses: bool = True) -> Counter[str]:
+    """Moves at `rate_hz`, and with `presses` each second four key taps and a click; how many events by kind."""
+    key, seen = display.keycode("a"), Counter[str]()
+    began_s = time.monotonic()
+    for n in range(int(rate_hz * seconds)):
+        ahead_s = began_s + n / rate_hz - time.monotonic()
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+        display.move(100 + n % 1000, 100 + n % 601)  # never twice the same pixel
+        seen["move"] += 1
+        if presses and n % (rate_hz // 4) == 0:
+            display.tap(key)
+            seen.update(("key_press", "key_release"))
+        if presses and n % rate_hz == rate_hz // 3:
+            display.click(1)
+            seen.update(("press", "release"))
+        if n % 20 == 0:
+            display.sync()
+    display.sync()
+    return seen
 
 
 # --- costs --------------------------------------------------------------------------------------------------
@@ -151,6 +195,22 @@ def settle(pid: int, quiet_s: float = 0.3, timeout_s: float = 20.0) -> None:
         if now - before < 0.001:
             return
         before = now
+
+
+def charge(pid: int, server_pid: int, play: Callable[[], Counter[str]]) -> dict[str, float]:
+    """What `play`, which injects and says how many events by kind, costs the process and the X server."""
+    before, server_before, began_s = cost(pid), cost(server_pid), time.monotonic()
+    events = play().total()
+    took_s = time.monotonic() - began_s
+    settle(pid)
+    spent, server = cost(pid) - before, cost(server_pid) - server_before
+    return {
+        "events_per_s": events / took_s,
+        "cpu_us_per_event": spent.cpu_s * 1e6 / events,
+        "wakeups_per_event": spent.wakeups / events,
+        "wakeups_per_s": spent.wakeups / took_s,
+        "x_server_cpu_us_per_event": server.cpu_s * 1e6 / events,
+    }
 
 
 def memory_mib(pid: int) -> dict[str, float]:

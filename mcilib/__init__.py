@@ -51,9 +51,11 @@ if TYPE_CHECKING:
     from mcilib.privacy import KeyDetail as KeyDetail
     from mcilib.reader import Reader as Reader
     from mcilib.recorder import Recorder as Recorder
+    from mcilib.sources.display import DisplaySource as DisplaySource
     from mcilib.sources.keyboard import KeyboardSource as KeyboardSource
     from mcilib.sources.pointer import PointerSource as PointerSource
     from mcilib.sources.replay import ReplaySource as ReplaySource
+    from mcilib.sources.window import WindowSource as WindowSource
     from mcilib.statistics import Health as Health
     from mcilib.statistics import Statistics as Statistics
 
@@ -92,9 +94,11 @@ _MODULE_OF = {
     "KeyDetail": "privacy",
     "Reader": "reader",
     "Recorder": "recorder",
+    "DisplaySource": "sources.display",
     "KeyboardSource": "sources.keyboard",
     "PointerSource": "sources.pointer",
     "ReplaySource": "sources.replay",
+    "WindowSource": "sources.window",
     "Health": "statistics",
     "Statistics": "statistics",
 }

@@ -11,7 +11,7 @@ from operator import sub
 from mcilib import limits
 from mcilib.clock import Clock, ClockAnchor
 from mcilib.consent import Gate
-from mcilib.events import Display, Event, Gap, Layout, event_count
+from mcilib.events import Display, Event, Gap, Layout, Move, event_count
 from mcilib.format.open_batch import OpenBatch
 from mcilib.format.rows import writable
 
@@ -51,9 +51,12 @@ class Batcher:
         self.closed: deque[OpenBatch] = deque()
         """Ended, in order, none of them empty. Whoever writes them takes them away."""
         self.gap_count = self.gap_ns = 0
+        self.paused_ns = 0
+        """How long in all nothing was to be collected; each batch is given it as it begins."""
         self._captured: Counter[str] = Counter()  # of the batches before the open one
         self._coalesced = 0
         self._due_ns = 0
+        self._moves_until_ns = 0  # moves before this time are admitted into the open batch
         self._wall_ahead_ns = 0  # of the time at which the events were seen that are being taken
         self._has_input = False  # the open batch has rows that belong to the displays and the layout before
         self.begin_run()
@@ -64,6 +67,14 @@ class Batcher:
         self._phase_ns: int | None = None
         self._suspended_ns = self._clock.suspended_ns()  # as far as gaps have told it
         self._looked_ns = self._clock.monotonic_ns()
+
+    def pass_over(self, pause_ns: int, slept_ns: int) -> None:
+        """For so long nothing was to be collected, and so much of it the machine slept. What follows is another batch,
+        which does not tell that sleep again, and for which the pointer may be anywhere."""
+        self.close()
+        self.paused_ns += pause_ns
+        self._suspended_ns += slept_ns
+        self._pointer_at = None
 
     @property
     def captured(self) -> Counter[str]:
@@ -126,9 +137,19 @@ class Batcher:
         """One event, into the open batch or the next one."""
         try:
             batch = self.open if self.open is not None else self._begin(event.t_ns)
+            if type(event) is Move and event.t_ns < self._moves_until_ns:  # as nearly all are
+                invalid = batch.invalid
+                if not batch.add(event):
+                    self.close()
+                    self._begin(event.t_ns).add(event)
+                    self._has_input = True
+                elif batch.invalid == invalid:
+                    self._has_input = True
+                return
             if not self._gate.admits(event.kind, batch.anchor.to_wall_ns(event.t_ns)):
                 self._set_aside("excluded", event_count(event))
                 return
+            event = self._gate.cut(event)
             invalid = batch.invalid
             if self._must_begin(event) or not batch.add(event):
                 self.close()
@@ -152,6 +173,9 @@ class Batcher:
         anchor = ClockAnchor(self._clock.monotonic_ns(), self._clock.wall_ns() - self._wall_ahead_ns)
         self._due_ns = min(anchor.monotonic_ns, first_ns) + self._max_age_ns
         self.open = batch = self._new_batch(anchor, pointer_at=self._pointer_at)
+        batch.paused_ns = self.paused_ns
+        expires_ns = self._gate.expires_ns("move")
+        self._moves_until_ns = anchor.monotonic_ns + expires_ns - anchor.wall_ns
         if self._phase_ns is not None:
             batch.align(self._phase_ns)
         self._has_input = False

@@ -5,13 +5,14 @@ All times are integers in nanoseconds. Wall time is Unix time.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from mcilib.digest import sha256
 
 
 class Clock(Protocol):
@@ -80,4 +81,4 @@ def boot_id(salt: str) -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot = _PROCESS_BOOT
-    return hashlib.sha256(f"{salt}:{boot}".encode()).hexdigest()[:16]
+    return sha256(f"{salt}:{boot}".encode()).hex()[:16]

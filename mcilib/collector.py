@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from mcilib import limits
+from mcilib.capture import Capture, carry_out
 from mcilib.clock import Clock, SystemClock
 from mcilib.consent import Gate, Grant
 from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
@@ -21,8 +22,9 @@ from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, GrantError, SourceError, SpoolError
 from mcilib.format.metadata import QUANTA_MAX_PER_PX
 from mcilib.format.seal import seal
-from mcilib.protocols import SendPlan, Source, Transport
+from mcilib.protocols import SendPlan, Session, Source, Transport
 from mcilib.recorder import Recipients, Recorder, current
+from mcilib.resources.session import SessionWatch
 from mcilib.statistics import (
     CaptureStatistics,
     CostStatistics,
@@ -34,9 +36,6 @@ from mcilib.statistics import (
 )
 
 _log = logging.getLogger("mcilib")
-
-_INTERRUPTS_MAX = 20
-"""Ctrl-C this often during one step of `stop` leaves that step undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,10 @@ class Collector:
     what the plan keeps back goes all the same once it is older than `fallback_age_s`. Back-off survives a restart,
     in `state_dir/spool/schedule.json`.
 
+    While the participant's session is locked, or another user's is in the foreground, sources are stopped, nothing is
+    captured and no thread of capture wakes; `held` says so. `session` is what tells (default: a
+    `mcilib.resources.session.SessionWatch`; where nobody tells, capture goes on).
+
     `transport=None` keeps everything in the spool, `state_dir/spool`. The collector closes the transport when
     it stops. One collector at a time may use a state directory. Methods may be called from any thread.
     """
@@ -103,6 +106,7 @@ class Collector:
         plan: Callable[[], SendPlan] = SendPlan,
         hold_s: float = 0.0,
         fallback_age_s: float = limits.FALLBACK_AGE_S,
+        session: Session | None = None,
         clock: Clock | None = None,
     ) -> None:
         names = [source.name for source in sources]
@@ -154,6 +158,9 @@ class Collector:
         self._starting_in: int | None = None  # the thread in `start`
         self._stop_asked = False
         self._running = False
+        self._capture = Capture(
+            self._sources, session if session is not None else SessionWatch(), self._clock
+        )
 
     def start(self) -> None:
         """Starts to collect; nothing when it runs. A `stop` meanwhile, from a signal handler say, ends it.
@@ -166,6 +173,7 @@ class Collector:
             grant = self._checked_grant()
             if recipients := current(self._recipients):
                 seal(b"", recipients)  # every later one will be as this: a key that is none is found now
+            self._capture.begin()
             self._stop_asked, self._starting_in = False, threading.get_ident()
             try:
                 self._start(grant)
@@ -218,10 +226,9 @@ class Collector:
             clock=self._clock,
         )
         self._recorder.start()
-        for source in self._sources:
-            if self._stop_asked:
-                return
-            source.start(self._recorder)
+        self._capture.start(self._recorder)
+        if self._stop_asked:
+            return
         if self._uploader is not None:
             self._uploader.start()
         names = ", ".join(source.name for source in self._sources)
@@ -238,7 +245,7 @@ class Collector:
         self._stop_asked = True
         starting_in = self._starting_in
         if starting_in is not None:
-            self._carry_out([source.stop for source in self._sources])  # `start` may be waiting for one
+            self._capture.interrupt()  # `start` may be waiting for a source
             if starting_in == threading.get_ident():
                 return  # `start` sees it and ends everything
         if self._life.acquire(timeout=limits.STOP_TIMEOUT_S):
@@ -252,47 +259,18 @@ class Collector:
             return
         ends_s = time.monotonic() + limits.STOP_TIMEOUT_S - limits.STOP_RESERVE_S
         uploader, transport = self._uploader, self._transport
-        steps: list[Callable[[], object]] = [self._stop_sources]
+        steps: list[Callable[[], object]] = [self._capture.stop]
         if self._recorder is not None:
             steps.append(self._recorder.stop)
         if uploader is not None:
             steps.append(lambda: uploader.stop(max(0.0, ends_s - time.monotonic())))
         if transport is not None:
             steps.append(transport.close)
-        self._carry_out([*steps, self.spool.close, self._stopped])
+        carry_out([*steps, self.spool.close, self._stopped])
 
     def _stopped(self) -> None:
         self._running = False
         atexit.unregister(self.stop)
-
-    def _stop_sources(self) -> None:
-        """All at once, so that one that hangs does not keep the others."""
-        stopping = []
-        for source in self._sources:
-            thread = threading.Thread(target=self._carry_out, args=([source.stop],), daemon=True)
-            try:
-                thread.start()
-                stopping.append(thread)
-            except RuntimeError:  # Python 3.12 starts no thread once the interpreter ends
-                self._carry_out([source.stop])
-        for thread in stopping:
-            thread.join(limits.SOURCE_STOP_TIMEOUT_S)
-
-    def _carry_out(self, steps: Sequence[Callable[[], object]]) -> None:
-        """Every step, also after one that fails or is interrupted; an interrupted one is done again."""
-        interrupt: BaseException | None = None
-        for step in steps:
-            for _ in range(_INTERRUPTS_MAX):
-                try:
-                    step()
-                except Exception as error:  # a part of the host's; the others must still be stopped
-                    _log.error("mcilib: a part did not stop cleanly (%s)", type(error).__name__)
-                except BaseException as caught:
-                    interrupt = caught
-                    continue
-                break
-        if interrupt is not None:
-            raise interrupt
 
     def flush(self, timeout_s: float = limits.FLUSH_TIMEOUT_S) -> FlushResult:
         """Commits the open batch and uploads everything now; returns when it is delivered or after `timeout_s`."""
@@ -311,6 +289,11 @@ class Collector:
         next upload comes at a random moment within one interval, if that is sooner."""
         if self._here() and self._uploader is not None:
             self._uploader.reconsider()
+
+    @property
+    def held(self) -> str | None:
+        """Why nothing is captured just now, in words; None when it is, or when the collector does not run."""
+        return self._capture.held if self._here() else None
 
     def statistics(self) -> Statistics:
         """A snapshot; counts of capture, upload and cost begin at the last `start`, those of the spool do not."""
@@ -334,14 +317,14 @@ class Collector:
         consent = Health(
             (Problem("consent", f"Nothing is collected: {closed}", "Ask again."),) if closed else ()
         )
-        parts = [consent, *map(_health_of, self._sources)]
+        parts = [consent, self._capture.health()]
         parts += [part.health() for part in (self._recorder, self._uploader) if part is not None]
         return Health.join(parts)
 
     def threads(self) -> list[threading.Thread]:
         """All threads of this collector, as they are now."""
-        owners = [*self._sources, self._recorder, self._uploader]
-        return [thread for owner in owners for thread in getattr(owner, "threads", list)()]
+        owners = [self._capture, self._recorder, self._uploader]
+        return list(dict.fromkeys(thread for owner in owners for thread in getattr(owner, "threads", list)()))
 
     def _here(self) -> bool:
         return self._running and self._pid == os.getpid()
@@ -355,7 +338,7 @@ class Collector:
         if grant.expired(self._clock.wall_ns()):
             raise GrantError(f"The grant expired at {grant.expires_at}", "Ask again with `mcilib grant`.")
         for source in self._sources:
-            if source.scope not in grant.scopes:
+            if not grant.covers(source.scope):
                 raise GrantError(
                     f"The grant covers {', '.join(grant.scopes)}, not {source.scope!r} as source {source.name!r} needs",
                     "Ask for that scope, or leave the source out.",
@@ -368,12 +351,3 @@ class Collector:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _health_of(source: Source) -> Health:
-    try:
-        return source.health()
-    except Exception as error:  # somebody else's source
-        return Health(
-            (Problem(source.name, f"Its health cannot be told ({type(error).__name__})", "Mend it."),)
-        )

@@ -6,7 +6,6 @@ captured, when a batch is committed and before each request; its digest is in ev
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,9 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from mcilib import limits
+from mcilib.digest import sha256
 from mcilib.errors import GrantError
+from mcilib.events import Event, Focus
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,13 @@ class Scope:
     kinds: tuple[str, ...]
 
 
-#: scope <-> source <-> event kinds. A gap is no event of the participant and needs no scope. What no scope
-#: covers (`focus`) is never collected.
+#: scope <-> source <-> event kinds. A gap is no event of the participant and needs no scope. A `focus` has its
+#: title under the scope `titles` only.
 SCOPES: Mapping[str, Scope] = MappingProxyType(
     {
         "pointer": Scope(
             "where the pointer moves, which buttons are pressed, scrolling, and how the displays are arranged",
-            ("pointer",),
+            ("pointer", "display"),
             ("move", "press", "release", "scroll", "display"),
         ),
         "keys": Scope(
@@ -49,17 +50,30 @@ SCOPES: Mapping[str, Scope] = MappingProxyType(
             ("keyboard",),
             ("key_press", "key_release", "layout"),
         ),
+        "apps": Scope(
+            "which program the window in use belongs to, and where on the displays that window is",
+            ("window",),
+            ("focus",),
+        ),
+        "titles": Scope(
+            "which program the window in use belongs to, where on the displays that window is, and the title of that "
+            "window, which can name documents, web pages and people",
+            ("window",),
+            ("focus",),
+        ),
     }
 )
 
 DEFAULT_POLICY = """\
-What you do with the pointer and the keyboard is recorded, as far as the
-scopes above say, to train and evaluate computer programs that use computers.
+What you do with the pointer, the keyboard and windows is recorded, as far as
+the scopes above say, to train and evaluate computer programs that use
+computers.
 The text you type is not recorded. The recording says when it runs and stops
 when you stop it. What waits on this device lies in a folder of yours, which
 you can read and delete.
 """
 
+_FOREVER_NS = 2**63
 _PLAIN = "Use plain text: control characters could hide what a participant agrees to."
 _WIDTH = 80
 _FILE_MAX_BYTES = 1024 * 1024
@@ -242,6 +256,10 @@ class Grant:
         """SHA-256 over the canonical JSON of all fields, 64 hex digits."""
         return _digest(self)
 
+    def covers(self, scope: str) -> bool:
+        """Whether a source of this scope may be started. Who may have titles may have their programs."""
+        return scope in self.scopes or (scope == "apps" and "titles" in self.scopes)
+
     def expired(self, wall_ns: int) -> bool:
         """True from the moment of expiry on."""
         expires_ns = self.expires_ns
@@ -276,7 +294,7 @@ class Grant:
 @lru_cache(maxsize=8)  # it is in every batch, and grants are few
 def _digest(grant: Grant) -> str:
     canonical = json.dumps(asdict(grant), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return sha256(canonical.encode()).hex()
 
 
 class Gate:
@@ -290,6 +308,18 @@ class Gate:
     def admits(self, kind: str, wall_ns: int) -> bool:
         """True when an event of this kind, seen at this wall time, may become part of a batch."""
         return kind in self._kinds and not self._expired(wall_ns)
+
+    def expires_ns(self, kind: str) -> int:
+        """The wall time before which events of this kind are admitted: 0 when none is."""
+        if kind not in self._kinds:
+            return 0
+        return _FOREVER_NS if self._expires_ns is None else self._expires_ns
+
+    def cut(self, event: Event) -> Event:
+        """An event that was admitted, without the parts of it that the grant does not cover."""
+        if type(event) is Focus and event.title is not None and "titles" not in self.grant.scopes:
+            return replace(event, title=None)
+        return event
 
     def closed(self, wall_ns: int) -> str | None:
         """Why nothing may be captured, committed or sent now; None when it may."""

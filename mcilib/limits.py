@@ -13,9 +13,12 @@ BUFFER_EVENTS = 65_536
 DRAIN_MARK_EVENTS = 1_000
 """Buffered events that wake the recorder early: about one wake-up a second at 1 kHz, and 150 kB held."""
 
-READ_INTERVAL_S, READ_INTERVAL_CAP_S = 0.05, 1.0
-"""Sleep between two reads of input that carries its own times: 20 wake-ups a second while there is input. Beyond the
+READ_INTERVAL_S, READ_INTERVAL_CAP_S = 0.1, 1.0
+"""Sleep between two reads of input that carries its own times: 10 wake-ups a second while there is input. Beyond the
 cap a display that died would be noticed late."""
+
+WINDOW_INTERVAL_S = 1.0
+"""A window that changes its title or place again is told of this often: a title may be a clock, or a turning wheel."""
 
 SOURCE_START_TIMEOUT_S = 5.0
 """How long `start()` waits for a source to hear input; a display that takes longer does not answer."""
@@ -39,6 +42,19 @@ last event: an idle machine is never woken."""
 
 FREEZE_S = 2.0
 """A reply that takes longer than this is a gap. A busy display answers in milliseconds."""
+
+# --- session -----------------------------------------------------------------------------------------------
+SESSION_CONNECT_S = 0.5
+"""How long `start()` waits for each of the two buses; they answer within 10 ms. Two fit in a second."""
+
+SESSION_ANSWER_S = 5.0
+"""How long a bus may take for an answer later, in a thread that nobody waits for, before it counts as lost."""
+
+SESSION_RETRY_FIRST_S, SESSION_RETRY_CAP_S = 1.0, 60.0
+"""Wait before a lost bus is tried again: doubles from the first to the cap."""
+
+SESSION_STOP_TIMEOUT_S = 0.5
+"""How long `stop()` waits for the session's thread, which ends at once unless it is in the host's callback."""
 
 # --- batch -------------------------------------------------------------------------------------------------
 BATCH_MAX_EVENTS = 5_000

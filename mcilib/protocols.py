@@ -20,6 +20,9 @@ class EventSink(Protocol):
     def emit(self, event: Event, /) -> bool:
         """True when the event was taken, False when it was dropped and counted (buffer full, stopped)."""
 
+    def emit_all(self, events: Sequence[Event], /) -> int:
+        """The same for several, in this order; how many were taken."""
+
     @property
     def room(self) -> int:
         """How many events it would take now: a source that can wait, waits while this is 0."""
@@ -32,6 +35,9 @@ class Source(Protocol):
     it was seen, or a `Gap` says when the source could not see. `start` may raise `SourceError`; afterwards
     nothing is raised. `stop` ends all threads of the source, takes at most 0.5 s and may be called twice; no
     event is emitted after it returns. A stopped source may be started again.
+
+    It may have an attribute `backend`: what it hears with, text of at most 128 bytes (`xrecord`, `pynput`,
+    `x11` for what is read from the X server, `trace`). Batches then name it.
     """
 
     @property
@@ -48,6 +54,24 @@ class Source(Protocol):
         called) or `trace`. Known once it has started."""
 
     def start(self, sink: EventSink) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def health(self) -> Health: ...
+
+
+class Session(Protocol):
+    """Tells whether the participant's session is locked, or behind another user's: then nothing is captured.
+
+    Promise: `away` is right when `start` returns, after about a second at most; `on_change` is called, from any thread,
+    after each change of it. Nothing raises. `stop` ends all threads within 0.5 s and may be called twice.
+    """
+
+    @property
+    def away(self) -> str | None:
+        """`locked`, `switched`, or None: here, or unknown."""
+
+    def start(self, on_change: Callable[[], None], /) -> None: ...
 
     def stop(self) -> None: ...
 

@@ -6,16 +6,17 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from mcilib import limits
 from mcilib.batching import Batcher
 from mcilib.clock import Clock, SystemClock, boot_id
 from mcilib.consent import Gate
 from mcilib.errors import McilibError, SealError, SpoolError
-from mcilib.events import Event, event_count
-from mcilib.format.metadata import Coverage
+from mcilib.events import Event, Gap, event_count
+from mcilib.format.metadata import NAME_MAX_BYTES, Coverage
 from mcilib.format.open_batch import OpenBatch
+from mcilib.format.vocabulary import is_text
 from mcilib.protocols import SealedBatch, Source, Spool
 from mcilib.statistics import CaptureStatistics, Health
 
@@ -41,9 +42,9 @@ class Recorder:
     nothing can be sealed, or the spool cannot be written, up to `MEMORY_MAX_EVENTS` rows wait in memory;
     `health()` says so, and what does not fit, or still waits at `stop`, is counted as dropped by cause `spool`.
 
-    Each batch names `sources` and where their times come from, and tells what was seen since the batch before
-    and is no row. `on_commit` is called from the recorder's thread after each commit. Methods may be called from
-    any thread.
+    Each batch names `sources`, where their times come from and what they are heard with, and tells what was
+    seen since the batch before and is no row. `on_commit` is called from the recorder's thread after each
+    commit. Methods may be called from any thread.
     """
 
     def __init__(
@@ -74,8 +75,12 @@ class Recorder:
         self._armed = False  # the recorder knows that the buffer is not empty
         self._wake = threading.Event()
         self._running = False
+        self._taking = False  # as long as it runs and nobody holds it
+        self._held_since: tuple[int, int] | None = None  # (monotonic, asleep) when it was held
+        self._not_collected_ns = 0  # of all holds that have ended
+        self._not_collected_told_ns = 0  # what the batches committed so far tell of it
         self._work = threading.RLock()  # held while events move from the buffer to the spool
-        self._drops = threading.Lock()
+        self._drops = threading.RLock()  # for counts, never for long; again by `stop` in a signal handler
 
         # By cause: events that are no row of a batch. Besides losses: "excluded" and "coalesced".
         self._aside: Counter[str] = Counter()
@@ -94,14 +99,28 @@ class Recorder:
     def emit(self, event: Event, /) -> bool:
         """Takes one event; False when it was dropped (buffer full, or not running), which is counted."""
         waiting = len(self._buffer)
-        if waiting >= self._buffer_events or not self._running:
-            self._set_aside("buffer_full" if self._running else "not_running", event_count(event))
-            return False
+        if waiting >= self._buffer_events or not self._taking:
+            held = self._running and not self._taking
+            if waiting >= self._buffer_events or not held or type(event) is not Gap:
+                cause = "excluded" if held else "buffer_full" if self._taking else "not_running"
+                self._set_aside(cause, event_count(event))
+                return False
         self._buffer.append(event)
         if not self._armed or waiting + 1 >= self._drain_mark:
             self._armed = True
             self._wake.set()
         return True
+
+    def emit_all(self, events: Sequence[Event], /) -> int:
+        """`emit` for each; how many were taken."""
+        waiting = len(self._buffer) + len(events)
+        if waiting > self._buffer_events or not self._taking:
+            return sum(map(self.emit, events))
+        self._buffer.extend(events)
+        if events and (not self._armed or waiting >= self._drain_mark):
+            self._armed = True
+            self._wake.set()
+        return len(events)
 
     @property
     def room(self) -> int:
@@ -119,18 +138,61 @@ class Recorder:
     def start(self) -> None:
         """Starts the thread. A stopped recorder may be started again."""
         self._batcher.begin_run()
-        self._running = True
+        self._batcher.paused_ns = self._not_collected_ns
+        self._running = self._taking = True
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mcilib-recorder", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = limits.SOURCE_STOP_TIMEOUT_S) -> None:
         """Commits what was captured and ends the thread. Events emitted afterwards are dropped."""
-        self._running = False
+        self._running = self._taking = False
+        self._count_hold()
         self._wake.set()
         # An interrupted join() makes Python 3.11 take a thread that goes on for ended: the next one would not wait.
         if self._thread is not None and self._ended.wait(timeout_s):
             self._thread.join(timeout_s)
+
+    def hold(self) -> None:
+        """Takes nothing but gaps from now on: what sources have heard and not yet told is excluded. What was captured
+        is committed, by the thread. The first batch after `release` tells how long it was. That nothing is taken is
+        so at once; the rest may wait for the disk. One thread at a time calls this and `release`."""
+        if not self._taking:
+            return
+        with self._drops:
+            self._taking, self._held_since = False, self._now()
+        with self._work:
+            self._batcher.take(self._buffer)
+            self._batcher.close()
+        self._wake.set()
+
+    def release(self) -> None:
+        """Takes events again."""
+        if self._held_since is None:
+            return
+        with self._work:
+            self._batcher.take(self._buffer)
+            self._batcher.pass_over(*self._count_hold())
+        self._taking = self._running
+
+    def _count_hold(self) -> tuple[int, int]:
+        """Ends a hold; how long it was, and how much of it the machine slept (ns)."""
+        with self._drops:
+            held_ns, slept_ns = self._held_for_ns()
+            self._not_collected_ns += held_ns
+            self._held_since = None
+            return held_ns, slept_ns
+
+    def _held_for_ns(self) -> tuple[int, int]:
+        if self._held_since is None:
+            return 0, 0
+        awake_ns, slept_ns = (
+            max(0, now - then) for now, then in zip(self._now(), self._held_since, strict=True)
+        )
+        return awake_ns + slept_ns, slept_ns
+
+    def _now(self) -> tuple[int, int]:
+        return self._clock.monotonic_ns(), self._clock.suspended_ns()
 
     def commit(self) -> bool:
         """Commits the open batch now, in the caller's thread; True when nothing is left in memory."""
@@ -153,11 +215,13 @@ class Recorder:
             pending = [*self._unwritten, *([batcher.open] if batcher.open is not None else [])]
             with self._drops:
                 aside = self._aside + Counter(invalid=sum(batch.invalid for batch in pending))
+                not_collected_ns = self._not_collected_ns + self._held_for_ns()[0]
             return CaptureStatistics(
                 captured=dict(batcher.captured),
                 coalesced=batcher.coalesced,
                 excluded=aside.pop("excluded", 0),
                 dropped={cause: count for cause, count in aside.items() if cause != "coalesced"},
+                not_collected_s=not_collected_ns / 1e9,
                 gap_count=batcher.gap_count,
                 gap_s=batcher.gap_ns / 1e9,
                 open_events=sum(batch.event_count for batch in pending),
@@ -187,8 +251,8 @@ class Recorder:
         self._armed = False
         self._batcher.take(self._buffer)
         ends_ns = self._batcher.ends_ns
-        if ends_ns is not None and self._clock.monotonic_ns() >= ends_ns:
-            self._batcher.close()
+        if self._held_since is not None or (ends_ns is not None and self._clock.monotonic_ns() >= ends_ns):
+            self._batcher.close()  # while it is held there is nothing to wait for
         self._write()
         # Until the open batch is due, an event that comes needs no wake-up before the mark.
         self._armed = self._batcher.open is not None
@@ -210,7 +274,7 @@ class Recorder:
             with self._drops:
                 untold = self._aside - self._told
             try:
-                self._commit(batch, untold)
+                self._commit(batch, untold, batch.paused_ns - self._not_collected_told_ns)
             except (SealError, SpoolError) as error:
                 self._say("seal" if isinstance(error, SealError) else "spool", error)
                 self._give_up(limits.MEMORY_MAX_EVENTS)
@@ -225,16 +289,22 @@ class Recorder:
                 continue
             self._unwritten.popleft()
             self._told.update(untold)
+            self._not_collected_told_ns = batch.paused_ns
             self._told["invalid"] += batch.invalid  # which `seal` has told by itself
             self._set_aside("invalid", batch.invalid)
             self._problem = None
             self._on_commit()
         return all_written
 
-    def _commit(self, batch: OpenBatch, untold: Counter[str]) -> None:
+    def _commit(self, batch: OpenBatch, untold: Counter[str], not_collected_ns: int) -> None:
         recipients = current(self._recipients)
         dropped = {cause: n for cause, n in untold.items() if cause not in ("coalesced", "excluded")}
-        coverage = Coverage(coalesced=untold["coalesced"], excluded=untold["excluded"], dropped=dropped)
+        coverage = Coverage(
+            coalesced=untold["coalesced"],
+            excluded=untold["excluded"],
+            not_collected_ns=not_collected_ns,
+            dropped=dropped,
+        )
 
         def seal(sequence: int) -> SealedBatch:
             return batch.seal(
@@ -242,6 +312,7 @@ class Recorder:
                 grant=self._gate.grant,
                 boot=self._boot,
                 clocks={source.name: source.clock for source in self._sources},
+                backends=_backends(self._sources),
                 coverage=coverage,
                 level=self._zstd_level,
                 recipients=recipients,
@@ -258,6 +329,12 @@ class Recorder:
         if self._problem != (part, error):
             _log.error("mcilib: %s", error)
         self._problem = part, error
+
+
+def _backends(sources: Sequence[Source]) -> dict[str, str]:
+    """Source -> backend, of those that name one. An attribute `backend` that is no such text is no name."""
+    named: dict[str, Any] = {source.name: getattr(source, "backend", None) for source in sources}
+    return {name: backend for name, backend in named.items() if is_text(backend, NAME_MAX_BYTES)}
 
 
 def current(recipients: Recipients) -> tuple[str, ...]:

@@ -49,11 +49,13 @@ class CaptureStatistics:
     coalesced: int = 0
     """Of these, moves to where the pointer already was: counted in a batch, and no row of it."""
     excluded: int = 0
-    """Events that the grant did not allow; nothing of them was kept."""
+    """Events that the grant did not allow, or while nothing was to be collected; nothing of them was kept."""
     dropped: Mapping[str, int] = field(default_factory=dict)
     """By cause: events that were seen and lost. `buffer_full`: the recorder did not keep up; `spool`: it could
     not be written, or nothing sealed, for too long; `not_running`: emitted after stop; `invalid`: the format
     cannot hold them; `unsealable`: a fault of the program."""
+    not_collected_s: float = 0.0
+    """Seconds in which nothing was to be collected (a locked session); what came all the same is excluded."""
     gap_count: int = 0
     gap_s: float = 0.0
     """Seconds in which a source could not see, summed over sources, and in which the machine slept."""

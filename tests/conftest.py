@@ -4,6 +4,9 @@ Fixtures
     needs            `needs("strace")`: fails in CI, skips elsewhere, when the tool is not there
     xserver          a real X server, shared by the session; `DISPLAY` names it while the test runs
     own_xserver      the same, for one test that freezes or kills it
+    system_bus       a D-Bus daemon of the test's own, as the system bus (and no session bus)
+    session_bus      another one, as the session bus
+    logind           a stand-in for systemd-logind on `system_bus`
 
 Markers
     @pytest.mark.needs("strace", ...)   the same as the fixture, for a whole test
@@ -25,6 +28,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
+    from buses import BusDaemon, Logind
 
     from mcilib.testing.xvfb import VirtualDisplay
 
@@ -183,6 +188,43 @@ def own_xserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualDisplay]:
     with _new_display() as display:
         _use(display, monkeypatch)
         yield display
+
+
+# --- buses --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def system_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BusDaemon]:
+    """A D-Bus daemon that this process, and those it starts, take for the system's; there is no session bus."""
+    from buses import BusDaemon, dbusmock_is_here
+
+    need("dbus-daemon", *(() if dbusmock_is_here() else ("python3-dbusmock",)))
+    daemon = BusDaemon(tmp_path / "system")
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", daemon.address)
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def session_bus(
+    system_bus: BusDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[BusDaemon]:
+    """A second one, for the session's."""
+    from buses import BusDaemon
+
+    daemon = BusDaemon(tmp_path / "session")
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", daemon.address)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def logind(system_bus: BusDaemon) -> Logind:
+    """systemd-logind's stand-in, without sessions."""
+    from buses import Logind
+
+    return Logind(system_bus)
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcilib.cli._drain import upload
-from mcilib.cli._endpoint import HOPELESS, ask_endpoint, remedy
+from mcilib.cli._endpoint import HOPELESS, Asking, remedy
 from mcilib.cli._keys import key_words, read_recipients
 from mcilib.cli._output import count, print_rows, say
 from mcilib.cli._stop import StopSignal
@@ -22,8 +22,11 @@ from mcilib.errors import ConfigError, DeliveryError, GrantError, McilibError, S
 from mcilib.events import EVENT_TYPES
 from mcilib.privacy import KeyDetail
 from mcilib.protocols import Outcome, Source, Transport
+from mcilib.sources._x11 import on_x11
+from mcilib.sources.display import DisplaySource
 from mcilib.sources.keyboard import KeyboardSource
 from mcilib.sources.pointer import PointerSource
+from mcilib.sources.window import WindowSource
 from mcilib.statistics import SpoolStatistics, Statistics
 
 CHECK_S = 3.0
@@ -33,6 +36,9 @@ LAST_UPLOAD_S = 10.0
 """For the one upload at the end of --for."""
 
 STATUS_EVERY_S = 60.0
+
+_IN_ORDER = ("display", "keyboard", "window", "pointer")
+"""How sources start: how things are is told before what is done, or a batch would begin anew in between."""
 
 _IN_CLEAR = "no: who gets hold of a batch can read it. --recipients seals them."
 
@@ -111,7 +117,10 @@ class Agent:
         if grant.given_via == "unattended":
             print("Unattended: nobody was asked on this device. `mcilib grant` on a terminal asks.")
         rows = [["mcilib", f"records on this device for {grant.operator}."], ["For:", grant.purpose]]
-        rows += [["What:", f"{source.name} ({SCOPES[source.scope].words})"] for source in self._sources]
+        names: dict[str, list[str]] = {}
+        for source in self._sources:
+            names.setdefault(source.scope, []).append(source.name)
+        rows += [["What:", f"{', '.join(names[scope])} ({SCOPES[scope].words})"] for scope in names]
         rows += [
             [
                 "Where to:",
@@ -129,7 +138,8 @@ class Agent:
 
     def _check_endpoint(self, transport: Transport) -> bool:
         """Warns about an endpoint that does not answer now, raises for one that never will. False: end."""
-        answer = self._stop.call(lambda: ask_endpoint(transport), CHECK_S).result()
+        with Asking(transport) as asking:
+            answer = self._stop.call(asking.answer, CHECK_S).result()
         if answer is not None and answer.outcome in HOPELESS:
             raise DeliveryError(f"{self._settings.upload.endpoint}: {answer.detail}", remedy(answer.outcome))
         if not self._stop.requested and (answer is None or answer.outcome is not Outcome.DELIVERED):
@@ -179,22 +189,31 @@ class Agent:
 
 def _sources(settings: Settings, grant: Grant) -> list[Source]:
     detail = KeyDetail.parse(settings.agent.key_detail)
-    covered = [source for scope in grant.scopes for source in SCOPES[scope].sources]
+    titles = settings.agent.window_detail == "title"
+    if titles and "titles" not in grant.scopes:
+        raise GrantError(
+            f"The grant covers {', '.join(grant.scopes)}, which does not allow to keep titles of windows",
+            "Ask for the scope titles with `mcilib grant`, or leave --window-detail at app.",
+        )
+    covered = list(dict.fromkeys(source for scope in grant.scopes for source in SCOPES[scope].sources))
+    if not on_x11():  # displays and windows are read there only
+        covered = [name for name in covered if name in ("pointer", "keyboard")]
     sources: list[Source] = []
-    how: dict[str, Any] = {
-        "backend": settings.agent.backend,
-        "read_interval_s": settings.agent.read_interval_s,
-    }
-    for name in settings.agent.sources or covered:
+    every: dict[str, Any] = {"read_interval_s": settings.agent.read_interval_s}
+    for name in sorted(settings.agent.sources or covered, key=_IN_ORDER.index):
         if name not in covered:
             raise GrantError(
                 f"The grant covers {', '.join(grant.scopes)}, which does not allow to capture the {name}",
                 "Ask for its scope with `mcilib grant`, or leave it out of --sources.",
             )
         if name == "pointer":
-            sources.append(PointerSource(**how))
+            sources.append(PointerSource(backend=settings.agent.backend, **every))
+        elif name == "display":
+            sources.append(DisplaySource(**every))
+        elif name == "window":
+            sources.append(WindowSource(titles=titles, **every))
         elif detail is not KeyDetail.NONE:
-            sources.append(KeyboardSource(detail=detail, **how))
+            sources.append(KeyboardSource(detail=detail, backend=settings.agent.backend, **every))
     if not sources:
         raise ConfigError("At key detail none there is nothing to capture", "Choose another --key-detail.")
     return sources
@@ -215,7 +234,8 @@ def _status_line(collector: Collector, passed_s: float) -> str:
     events = count(sum(now.capture.captured.values()), "event")
     trouble = "".join(f" {p.part}: {p.message}. {p.next_step}" for p in collector.health().problems)
     waiting = count(now.spool.waiting_batches, "batch")
-    return f"{passed_s / 60:.0f} min: {events} captured, {waiting} waiting.{trouble}"
+    held = f" Nothing is collected: {collector.held}." if collector.held else ""
+    return f"{passed_s / 60:.0f} min: {events} captured, {waiting} waiting.{held}{trouble}"
 
 
 def _summary(run: Statistics, before: SpoolStatistics, after: SpoolStatistics, reason: str) -> None:

@@ -12,6 +12,7 @@ from mcilib.errors import BatchFormatError, SealError
 COLUMNS = {
     "M": "clocks, boot, tick, software, coverage",
     "S": "sources and their clocks",
+    "by": "what the sources were heard with",
     "D": "dropped events by cause",
     "P": "the plan",
     "R": "why that plan",
@@ -91,7 +92,8 @@ def _metadata(batch: Any) -> dict[str, Any]:
             "wall_ns": metadata.anchor.wall_ns, "monotonic_ns": metadata.anchor.monotonic_ns,
             "boot": metadata.boot, "tick_ns": metadata.tick_ns, "quanta_per_px": metadata.quanta_per_px,
             "software": metadata.software, "platform": metadata.platform,
-            "clocks": dict(metadata.clocks), "levers": dict(metadata.levers), "reasons": metadata.reasons,
+            "clocks": dict(metadata.clocks), "backends": dict(metadata.backends),
+            "levers": dict(metadata.levers), "reasons": metadata.reasons,
         },
         "coverage": {
             "seen": batch.seen, "kept": batch.kept, "coalesced": coverage.coalesced,
@@ -185,6 +187,7 @@ def _about(metadata: dict[str, Any]) -> Iterator[str]:
         ("positions", f"to 1/{quanta} px" if quanta > 1 else "to 1 px"),
         ("written by", f"{metadata['software']} on {metadata['platform']}"),
         ("clocks", _pairs(metadata["clocks"]) or "not said"),
+        ("backends", _pairs(metadata["backends"]) or "not said"),
         ("plan", _pairs(metadata["levers"]) or "collect everything"),
         *(("because", reason) for reason in metadata["reasons"]),
     )

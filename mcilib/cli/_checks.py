@@ -27,6 +27,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "urllib3": ("2.7", ""),
     "shtab": ("1.7", ""),
     "python-xlib": ("0.33", ""),
+    "jeepney": ("0.9", ""),
     "starlette": ("1", "receiver"),
     "uvicorn": ("0.40", "receiver"),
     "pyarrow": ("22", "arrow"),
@@ -65,6 +66,7 @@ def examine(settings: Settings, folder: Path) -> Iterator[Finding]:
     yield check_platform()
     yield check_display()
     yield check_permissions()
+    yield check_session()
     yield check_state(folder)
     yield check_grant(folder)
     yield from check_recipients(settings)
@@ -81,7 +83,7 @@ def check_python() -> Finding:
 def check_packages() -> Iterator[Finding]:
     found: list[str] = []
     for name, (least, extra) in PACKAGES.items():
-        if name == "python-xlib" and not sys.platform.startswith("linux"):
+        if name in ("python-xlib", "jeepney") and not sys.platform.startswith("linux"):
             continue
         install = f"pip install '{f'mcilib[{extra}]' if extra else f'{name}>={least}'}'"
         try:
@@ -166,6 +168,29 @@ def check_permissions() -> Finding:
         return Finding("permissions", "ok", "macOS lets this program see input")
     step = "Allow it in System Settings, Privacy & Security: Accessibility and Input Monitoring."
     return Finding("permissions", "failed", "macOS does not let this program see input", step)
+
+
+def check_session() -> Finding:
+    """Whether a locked screen, and a switch to another user, can be seen: by asking, once."""
+    if not sys.platform.startswith("linux"):
+        return Finding("session", "unknown", "only Linux can be asked")
+    from mcilib.resources.session import SessionWatch
+
+    watch = SessionWatch()
+    watch.start(lambda: None)
+    try:
+        known, missing = watch.known, watch.missing
+    finally:
+        watch.stop()
+    if not missing:
+        return Finding("session", "ok", "locks and switches are seen")
+    if known:
+        step = "With systemd-logind, a switch to another user is seen too."
+        return Finding("session", "warning", f"locks are seen, switches are not: {missing}", step)
+    words = f"not seen: {missing}; capture goes on behind a lock screen"
+    return Finding(
+        "session", "warning", words, "Run it in the participant's desktop session, under systemd-logind."
+    )
 
 
 def check_state(folder: Path) -> Finding:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import signal
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, BinaryIO, Self
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from mcilib.cli._parser import read_token, required
 from mcilib.config import OPTIONS, Settings
@@ -61,6 +64,8 @@ def make_transport(settings: Settings) -> Transport:
 
 
 def _folder(endpoint: str) -> Transport:
+    from urllib.request import url2pathname  # which imports half of the network
+
     from mcilib.delivery.folder import FolderTransport
 
     url = urlsplit(endpoint)
@@ -112,6 +117,58 @@ def ask_endpoint(transport: Transport) -> EndpointCheck:
         if reply.outcome in (Outcome.REFUSED, Outcome.GONE):
             return replace(found, outcome=reply.outcome, detail=reply.detail)
     return found
+
+
+class Asking:
+    """`ask_endpoint` by a process of its own, while entered: asking takes 8 MiB (TLS, HTTP) that an agent needs again
+    only when it uploads. Where processes do not fork (Windows) it is done here. To be entered with one thread alive."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._pid = 0
+        self._pipe: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if hasattr(os, "fork"):
+            reading, writing = os.pipe()
+            sys.stdout.flush()
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._ask(writing)
+            os.close(writing)
+            self._pipe = open(reading, "rb")
+        return self
+
+    def answer(self) -> EndpointCheck | None:
+        """What the endpoint said. Waits; None when the process was ended before. Any thread."""
+        if self._pipe is None:
+            return ask_endpoint(self._transport)
+        with self._pipe:
+            said = self._pipe.read()
+        if not said:
+            return None
+        from mcilib.delivery.http import EndpointCheck
+
+        fields = json.loads(said)
+        return EndpointCheck(**{**fields, "outcome": Outcome(fields["outcome"])})
+
+    def __exit__(self, *_: object) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+    def _ask(self, writing: int) -> None:
+        """In the child. Ends it."""
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            answer = ask_endpoint(self._transport)
+            with open(writing, "w", encoding="utf-8") as pipe:
+                json.dump({**asdict(answer), "outcome": answer.outcome.value}, pipe)
+        finally:
+            os._exit(0)
 
 
 def remedy(outcome: Outcome) -> str:

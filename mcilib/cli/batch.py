@@ -55,7 +55,7 @@ def _add_show(commands: Subparsers) -> Parser:
 Shows what is in a batch file, for each batch in it:
 
   header    in clear, also where the rest is sealed: whose batch, its number, its grant, sealed to which keys
-  about     clocks, tick, what wrote it, the plan in force and why
+  about     clocks, backends, tick, what wrote it, the plan in force and why
   coverage  how many events were seen, kept, folded into others, excluded and lost
   rows      the first ones; times in seconds from the first
   columns   what each takes, uncompressed and compressed: where the bytes go

@@ -47,6 +47,7 @@ exit codes: 0 ended as asked; 2 a flag or the file is wrong; 3 no valid grant fo
         "upload.endpoint",
         "agent.sources",
         "agent.key_detail",
+        "agent.window_detail",
         "batch.max_age_s",
         "seal.recipients_file",
         "upload.interval_s",

@@ -15,8 +15,9 @@ from mcilib.consent import SCOPES
 from mcilib.format.metadata import QUANTA_MAX_PER_PX
 from mcilib.privacy import KeyDetail
 
-SOURCES = tuple(source for scope in SCOPES.values() for source in scope.sources)
+SOURCES = tuple(dict.fromkeys(source for scope in SCOPES.values() for source in scope.sources))
 KEY_DETAILS = tuple(detail.name.lower() for detail in KeyDetail)
+WINDOW_DETAILS = ("app", "title")
 BACKENDS = ("auto", "xrecord", "pynput")
 _MIB = 1024 * 1024
 
@@ -49,6 +50,10 @@ class AgentSettings:
     key_detail: str = _option(
         "choice", "How much of a key is kept; never the typed character.", "class", choices=KEY_DETAILS,
         flag="--key-detail", metavar="DETAIL",
+    )  # fmt: skip
+    window_detail: str = _option(
+        "choice", "How much of the window in use is kept; title needs the scope titles.", "app",
+        choices=WINDOW_DETAILS, flag="--window-detail", metavar="DETAIL",
     )  # fmt: skip
     backend: str = _option(
         "choice", "What input is heard with; auto is xrecord on X11 and pynput elsewhere.", "auto", choices=BACKENDS,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,10 +94,10 @@ class SpoolFolder:
         Never raises `OSError`: where it cannot be told, nothing is lacking.
         """
         try:
-            disk = shutil.disk_usage(self.ready)
+            total, free = _disk_bytes(self.ready)
         except OSError:
             return 0
-        return min(min_free_bytes, disk.total // 10) - disk.free
+        return min(min_free_bytes, total // 10) - free
 
     # --- the state ------------------------------------------------------------------------------------------
 
@@ -173,9 +172,22 @@ class SpoolFolder:
         sync_folder(self.bad)
 
 
+def _disk_bytes(path: Path) -> tuple[int, int]:
+    """All of the disk, and what an ordinary user may still take. As `shutil.disk_usage`, which imports compressors."""
+    if hasattr(os, "statvfs"):
+        disk = os.statvfs(path)
+        return disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    import shutil
+
+    usage = shutil.disk_usage(path)
+    return usage.total, usage.free
+
+
 def _remove_anything(path: Path) -> None:
     """Somebody may have put a folder there."""
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
-from tenacity import Retrying, retry_if_result, wait_random_exponential
-
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
 from mcilib.delivery._round import HOUR_USED_UP, Delivery, Permit, Round
@@ -108,13 +106,7 @@ class Uploader:
         self._random = random or Random()  # noqa: S311  (spreads load, keeps no secret)
         self._delivery = Delivery(spool, self, max_request_bytes, self._clock)
         self._budget = RetryBudget()
-        self._retrying = Retrying(
-            stop=lambda state: state.attempt_number >= attempts or not self._budget.take(),
-            wait=wait_random_exponential(
-                multiplier=limits.ATTEMPT_WAIT_FIRST_S, max=limits.ATTEMPT_WAIT_CAP_S
-            ),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
+        self._attempts = attempts
 
         self._sending = threading.Lock()  # one round at a time: the transport knows one thread
         self._wake = threading.Condition()  # guards all that follows
@@ -414,9 +406,23 @@ class Uploader:
                 return None
             return self._send(send, run)
 
+        from tenacity import (
+            Retrying,
+            retry_if_result,
+            wait_random_exponential,
+        )  # a megabyte, not before it is used
+
+        def pause(wait_s: float) -> None:
+            run.stop.wait(wait_s)
+
         self._budget.request()
-        retrying = self._retrying.copy(
-            sleep=lambda wait_s: run.stop.wait(wait_s) and None,
+        retrying = Retrying(
+            stop=lambda state: state.attempt_number >= self._attempts or not self._budget.take(),
+            wait=wait_random_exponential(
+                multiplier=limits.ATTEMPT_WAIT_FIRST_S, max=limits.ATTEMPT_WAIT_CAP_S
+            ),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+            sleep=pause,
             retry=retry_if_result(partial(_soon_again, run)),
         )
         reply: Reply | None = retrying(attempt)

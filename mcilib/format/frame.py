@@ -5,7 +5,6 @@ Whatever the bytes, `BatchFormatError` is raised and nothing else. All functions
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import msgpack
 
 from mcilib import limits
+from mcilib.digest import sha256
 from mcilib.errors import BatchFormatError
 from mcilib.format import _v0
 from mcilib.format.header import Header
@@ -50,7 +50,7 @@ class Frame:
 
 def binding_of(head: bytes) -> bytes:
     """What a sealed payload says about the header that it belongs to."""
-    return hashlib.sha256(head).digest()[:BINDING_BYTES]
+    return sha256(head)[:BINDING_BYTES]
 
 
 def pack_header(header: Header) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from mcilib import __version__
 from mcilib.clock import ClockAnchor
-from mcilib.format.vocabulary import from_word, is_text, to_word
+from mcilib.format.vocabulary import BY_NUMBERS, BY_WORDS, from_word, is_text, to_word
 
 TIME_MAX_NS = 2**63 - 1
 """Times, wall and monotonic, are signed 64 bit: what Parquet and every other reader can hold (until 2262)."""
@@ -60,6 +60,8 @@ class Metadata:
     platform: str = sys.platform
     clocks: Mapping[str, str] = field(default_factory=dict)
     """Source -> where its event times come from (`x11`, `callback`, `trace`)."""
+    backends: Mapping[str, str] = field(default_factory=dict)
+    """Source -> what it was heard with (`xrecord`, `pynput`, `x11`, `trace`), of those in `clocks` that say so."""
     coverage: Coverage = Coverage()
     levers: Mapping[str, Lever] = field(default_factory=dict)
     """The plan in force, as far as it differs from collecting everything: lever -> value."""
@@ -74,6 +76,8 @@ class Metadata:
     def to_wire(self) -> dict[str, list[Any]]:
         """The columns that are written, empty ones left out. `ValueError` when a value cannot be written."""
         coverage = self.coverage
+        if not self.backends.keys() <= self.clocks.keys():
+            raise ValueError("'backends' names a source that 'clocks' does not")
         if not _BOOT.fullmatch(self.boot):
             raise ValueError("boot is not 16 lower-case hex digits")
         version = self.software.removeprefix("mcilib/")
@@ -95,6 +99,10 @@ class Metadata:
         wire: dict[str, list[Any]] = {
             "M": about,
             "S": [to_word(text) for pair in self.clocks.items() for text in pair],
+            "by": [
+                to_word(self.backends[source], BY_NUMBERS) if source in self.backends else None
+                for source in (self.clocks if self.backends else ())
+            ],
             "D": [part for cause, count in coverage.dropped.items() for part in (to_word(cause), count)],
             "P": [part for lever, value in self.levers.items() for part in (to_word(lever), value)],
             "R": list(self.reasons),
@@ -116,6 +124,7 @@ class Metadata:
         if type(about[2]) is not bytes or len(about[2]) != 8:
             raise ValueError("boot is not 8 bytes")
         software = _text("the software", about[4], REASON_MAX_BYTES)
+        clocks = {name: from_word(clock, NAME_MAX_BYTES) for name, clock in _pairs(columns, "S")}
         return cls(
             anchor=anchor,
             boot=about[2].hex(),
@@ -123,7 +132,8 @@ class Metadata:
             software=software if "/" in software else f"mcilib/{software}",
             platform=from_word(about[5], NAME_MAX_BYTES),
             quanta_per_px=_integer("quanta_per_px", about[6], 1, QUANTA_MAX_PER_PX),
-            clocks={name: from_word(clock, NAME_MAX_BYTES) for name, clock in _pairs(columns, "S")},
+            clocks=clocks,
+            backends=_backends(columns, clocks),
             coverage=Coverage(
                 coalesced=_integer("coalesced", about[7]),
                 excluded=_integer("excluded", about[8]),
@@ -155,6 +165,19 @@ def _pairs(columns: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     if len(set(names)) < len(names):
         raise ValueError(f"a name appears twice in column {name!r}")
     return zip(names, values[1::2], strict=True)
+
+
+def _backends(columns: Mapping[str, Any], sources: Mapping[str, str]) -> dict[str, str]:
+    if "by" not in columns:
+        return {}
+    words = _column(columns, "by")
+    if len(words) != len(sources):
+        raise ValueError(f"column 'by' has {len(words)} entries for {len(sources)} sources")
+    return {
+        source: from_word(word, NAME_MAX_BYTES, BY_WORDS)
+        for source, word in zip(sources, words, strict=True)
+        if word is not None
+    }
 
 
 def _integer(what: str, value: object, low: int = 0, high: int = TIME_MAX_NS) -> int:

@@ -67,7 +67,7 @@ class OpenBatch:
     """
 
     __slots__ = (
-        "anchor", "tick_ns", "quanta_per_px", "coalesced", "invalid",
+        "anchor", "tick_ns", "quanta_per_px", "coalesced", "invalid", "paused_ns",
         "_at_x", "_at_y", "_before", "_first_ns", "_last_ns", "_limit_px", "_max_bytes", "_rare", "_rare_inputs",
         "_room", "_runs", "_scroll", "_synthetic", "_t_ns", "_text_bytes", "_x", "_y",
     )  # fmt: skip
@@ -94,6 +94,8 @@ class OpenBatch:
         """Moves to where the pointer already was."""
         self.invalid = 0
         """Events that the format cannot hold."""
+        self.paused_ns = 0
+        """How long in all, before it began, nothing was to be collected: kept here for whoever fills it."""
         self._first_ns, self._last_ns = time_range(anchor, tick_ns)
         self._limit_px = COORDINATE_MAX / quanta_per_px
         self._max_bytes, self._text_bytes = max_bytes, 0
@@ -276,11 +278,13 @@ class OpenBatch:
         levers: Mapping[str, Lever] | None = None,
         reasons: tuple[str, ...] = (),
         batch_id: str | None = None,
+        backends: Mapping[str, str] | None = None,
     ) -> SealedBatch:
         """The rows, in order of time, as a frame. The batch stays as it is: it may be sealed again.
 
         `boot` as `mcilib.clock.boot_id`, `clocks` by source, `coverage` of what the batch itself does not
-        know, `recipients` age public keys (none: in clear), `batch_id` 32 hex digits, random by default.
+        know, `recipients` age public keys (none: in clear), `batch_id` 32 hex digits, random by default,
+        `backends` by source, of those in `clocks` that have one.
         `ValueError` when one of them is not of that form, `SealError` when it cannot be sealed.
         """
         dropped = dict(coverage.dropped)
@@ -294,6 +298,7 @@ class OpenBatch:
             tick_ns=self.tick_ns,
             quanta_per_px=self.quanta_per_px,
             clocks=clocks,
+            backends=backends or {},
             coverage=replace(coverage, coalesced=coverage.coalesced + self.coalesced, dropped=dropped),
             levers=levers or {},
             reasons=reasons,

@@ -20,6 +20,8 @@ from mcilib.format.rows import ROWS_MAX, TITLE_MAX_BYTES
 ENTRIES_MAX = 4 * ROWS_MAX
 """Of all arrays of a payload together: the widest rows there can be take less."""
 COLUMNS_MAX = 64
+_LONGER_NAMES = frozenset({"by"})
+"""Columns with names of several letters that this version knows."""
 HEADER_ENTRIES_MAX, _HEADER_TEXT_MAX_BYTES = 64, 256
 WINDOW_MAX_BYTES = 8 * 1024 * 1024
 _BROKEN = (ValueError, TypeError, OverflowError, msgpack.UnpackException)
@@ -59,7 +61,7 @@ def decompress(data: bytes) -> bytes:
 def unpack(raw: bytes, longer_names: bool = False) -> Columns:
     """Columns by name: bytes, an integer, or a list of scalars.
 
-    Names longer than one letter belong to readers that know them, and are left out unless asked for.
+    Names longer than one letter that are not known here are left out, unless they are asked for.
 
     Arrays are walked as a stream of scalars: an array or map inside one is refused at its first byte, before
     anything is allocated for it.
@@ -88,7 +90,7 @@ def unpack(raw: bytes, longer_names: bool = False) -> Columns:
             if not isinstance(name, str) or name in seen or not name:
                 raise ValueError("a column without a name, or twice the same")
             seen.add(name)
-            if len(name) > 1 and not longer_names:  # for readers that know it
+            if len(name) > 1 and name not in _LONGER_NAMES and not longer_names:
                 unpacker.skip()
                 continue
             value: Any

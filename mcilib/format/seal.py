@@ -8,12 +8,12 @@ meanwhile (0.15 ms for each try at a batch).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mcilib import limits
+from mcilib.digest import sha256
 from mcilib.errors import SealError
 
 _INTRO = b"age-encryption.org/v1\n"
@@ -66,7 +66,7 @@ def key_id(recipient: str) -> str:
     """
     if not isinstance(recipient, str) or not _RECIPIENT.fullmatch(recipient):  # type: ignore[redundant-expr]
         raise _wrong_recipient("A recipient")
-    return hashlib.sha256(recipient.encode("ascii")).digest()[:4].hex()
+    return sha256(recipient.encode("ascii"))[:4].hex()
 
 
 def generate() -> tuple[str, str]:

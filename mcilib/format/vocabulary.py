@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 Word: TypeAlias = "str | int"
@@ -17,20 +18,24 @@ WORDS = (
     "buffer_full", "not_running", "spool", "invalid", "unsealable",
 )  # fmt: skip
 
-_NUMBER = {word: number for number, word in enumerate(WORDS)}
+#: Of the column `by`, which older decoders skip. They refuse its own two numbers, so these stand nowhere else.
+BY_WORDS = (*WORDS, "xrecord", "pynput")
+
+NUMBERS = {word: number for number, word in enumerate(WORDS)}
+BY_NUMBERS = {word: number for number, word in enumerate(BY_WORDS)}
 
 
-def to_word(text: str) -> Word:
+def to_word(text: str, numbers: Mapping[str, int] = NUMBERS) -> Word:
     """`ValueError` for anything but text: an integer would be read as the number of a word."""
     if not isinstance(text, str):
         raise ValueError("a word that is not text")
-    return _NUMBER.get(text, text)
+    return numbers.get(text, text)
 
 
-def from_word(word: object, max_bytes: int) -> str:
+def from_word(word: object, max_bytes: int, words: Sequence[str] = WORDS) -> str:
     """The text. `ValueError` when it is no word, or longer than `max_bytes` in UTF-8."""
-    if type(word) is int and 0 <= word < len(WORDS):
-        return WORDS[word]
+    if type(word) is int and 0 <= word < len(words):
+        return words[word]
     if not is_text(word, max_bytes):
         raise ValueError("a word that is not text within its limit, nor the number of one")
     return str(word)

@@ -76,7 +76,8 @@ class Segment:
 
     @property
     def end_ns(self) -> int:
-        """Monotonic time of its last row. That no row follows for a while says that nothing happened."""
+        """Monotonic time of its last row. That no row follows for a while says that nothing happened, apart from the
+        next one's `pause_ns`."""
         return self.batch.events[-1].t_ns if self.batch.events else self.begin_ns
 
     @property
@@ -86,6 +87,12 @@ class Segment:
     @property
     def end_wall_ns(self) -> int:
         return self.batch.metadata.anchor.to_wall_ns(self.end_ns)
+
+    @property
+    def pause_ns(self) -> int:
+        """Of the time between the batch before and this one, that in which nothing was to be collected, as while the
+        session is locked."""
+        return self.batch.metadata.coverage.not_collected_ns
 
     @property
     def gaps(self) -> tuple[Gap, ...]:

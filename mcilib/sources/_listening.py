@@ -1,4 +1,4 @@
-"""Keeps a listener running: brings a lost one back, notices a frozen display, counts both as gaps."""
+"""Keeps a listener running: brings a lost one back, notices a frozen display, tells both as gaps."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from mcilib import limits
-from mcilib.clock import Clock, SystemClock
-from mcilib.errors import ConfigError, DisplayError, SourceError
-from mcilib.events import Event, Gap
-from mcilib.protocols import EventSink
-from mcilib.sources._pynput import close_listener, drain_listener, end_listener
-from mcilib.sources._x11 import ServerClock, close, connect, on_x11, one_line, shut
+from mcilib.clock import Clock
+from mcilib.errors import DisplayError, SourceError
+from mcilib.sources._pynput import close_listener, drain_listener, end_listener, trouble
+from mcilib.sources._x11 import close, connect, on_x11, one_line, shut
 from mcilib.statistics import Health, Problem
 
 _log = logging.getLogger("mcilib")
 
-AUTO_ON_X11 = "xrecord"
-"""What `backend="auto"` takes there."""
-
 MakeListener: TypeAlias = Callable[[Callable[[], None]], Any]
 """Given what to call when input is heard, an unstarted pynput listener."""
+OnGap: TypeAlias = Callable[[int, int], None]
+"""(monotonic ns, duration ns) of a time in which nothing could be heard."""
 
 _FREEZE_NS = int(limits.FREEZE_S * 1e9)
 
 
 class ListenerLoop:
-    """Runs a pynput listener in a thread of its own until stopped; a lost one comes back, its gap is emitted.
+    """Runs a pynput listener in a thread of its own until stopped; a lost one comes back, its gap is told to `on_gap`.
 
     `make` builds the listener and may raise; `name` is the source's. `touched` must be called with the time
     of each event: it keeps the watch for a frozen display awake. Methods may be called from any thread.
     """
 
-    def __init__(self, name: str, make: MakeListener, sink: EventSink, clock: Clock) -> None:
-        self._name, self._make, self._sink, self._clock = name, make, sink, clock
+    def __init__(self, name: str, make: MakeListener, on_gap: OnGap, clock: Clock) -> None:
+        self._name, self._make, self._on_gap, self._clock = name, make, on_gap, clock
         self._decided = threading.Event()  # input is heard, or cannot be, or nobody wants it any more
         self._stopping = threading.Event()
         self._was_heard = False
@@ -44,7 +41,7 @@ class ListenerLoop:
         self._failure: SourceError | None = None
         self._lost_ns: int | None = None
         self._tries = 0
-        self._watch = _FreezeWatch(name, sink, clock, self._stopping) if on_x11() else None
+        self._watch = _FreezeWatch(name, on_gap, clock, self._stopping) if on_x11() else None
         self._thread = threading.Thread(target=self._run, name=f"mcilib-{name}", daemon=True)
 
     def start(self) -> None:
@@ -81,30 +78,33 @@ class ListenerLoop:
             self._thread.join(0.02)
         blind_ns = self._blind_since(now_ns)
         if blind_ns is not None and not stopped_before:
-            self._sink.emit(Gap(blind_ns, now_ns - blind_ns, self._name))
+            self._on_gap(blind_ns, now_ns - blind_ns)
 
     def touched(self, t_ns: int) -> None:
         if self._watch is not None:
             self._watch.touched(t_ns)
 
-    def health(self) -> Health:
+    def health(self, name: str) -> Health:
         if self._stopping.is_set():
             return Health()
         if self._lost_ns is not None or not self._thread.is_alive():
             message = f"The display was lost; trying to hear it again ({self._tries} attempts so far)"
             step = "Nothing to do if it comes back; see `mcilib doctor`."
-            return Health((Problem(self._name, message, step),))
+            return Health((Problem(name, message, step),))
         if self._blind_since(self._clock.monotonic_ns()) is not None:
             message = "The display does not answer; nothing is heard until it does"
-            return Health((Problem(self._name, message, "Wait, or see `mcilib doctor`."),))
-        if getattr(self._listener, "IS_TRUSTED", True) is False:
-            message = "macOS does not let this program see input"
-            step = "Allow it in System Settings, Privacy & Security, Input Monitoring, then start again."
-            return Health((Problem(self._name, message, step),))
-        return Health()
+            return Health((Problem(name, message, "Wait, or see `mcilib doctor`."),))
+        found = trouble(self._listener)
+        return Health((Problem(name, *found),)) if found is not None else Health()
 
     def threads(self) -> list[threading.Thread]:
         return [self._thread, *([self._watch.thread] if self._watch is not None else [])]
+
+    def blind_for(self) -> tuple[int, int] | None:
+        """The gap so far, as `on_gap` is told it, while the display is lost or frozen."""
+        now_ns = self._clock.monotonic_ns()
+        blind_ns = self._blind_since(now_ns)
+        return None if blind_ns is None else (blind_ns, now_ns - blind_ns)
 
     def _blind_since(self, now_ns: int) -> int | None:
         """The last sign of life, while the display is lost or frozen."""
@@ -152,98 +152,22 @@ class ListenerLoop:
             if self._watch is not None:
                 self._watch.connect()
             now_ns = self._clock.monotonic_ns()
-            self._sink.emit(Gap(self._lost_ns, now_ns - self._lost_ns, self._name))
+            self._on_gap(self._lost_ns, now_ns - self._lost_ns)
             self._lost_ns = None
         self._was_heard = True
         self._decided.set()
-
-
-class ListeningSource:
-    """What the pointer and the keyboard share: one `ListenerLoop` between `start` and `stop`.
-
-    Promise as in `mcilib.protocols.Source`; methods may be called from any thread.
-    """
-
-    name: str
-    scope: str
-
-    def __init__(
-        self,
-        clock: Clock | None = None,
-        *,
-        backend: str = "auto",
-        read_interval_s: float = limits.READ_INTERVAL_S,
-    ) -> None:
-        self._clock: Clock = clock or SystemClock()
-        self._backend, self.read_interval_s = _backend(backend), read_interval_s
-        self._server = ServerClock(self._clock.monotonic_ns)
-        self._now_ns = self._server.event_ns
-        self._loop: ListenerLoop | None = None
-        self._sink: EventSink | None = None
-
-    @property
-    def backend(self) -> str:
-        """What it hears with: `xrecord` or `pynput`."""
-        return self._backend
-
-    @property
-    def read_interval_s(self) -> float:
-        """Seconds between two reads while there is input, 0 to 1; may be changed while it runs. No event and no time
-        is lost by it. Of no meaning with pynput, which reads each event as it comes."""
-        return self._read_interval_s
-
-    @read_interval_s.setter
-    def read_interval_s(self, seconds: float) -> None:
-        if not 0 <= seconds <= limits.READ_INTERVAL_CAP_S:
-            raise ConfigError(
-                f"read_interval_s is {seconds}", f"Give seconds from 0 to {limits.READ_INTERVAL_CAP_S:g}."
-            )
-        self._read_interval_s = seconds
-
-    @property
-    def clock(self) -> str:
-        """`x11` where the X server's own event times are used, else `callback`."""
-        return "x11" if self._server.shared else "callback"
-
-    def start(self, sink: EventSink) -> None:
-        """Starts to listen; returns when input is heard. Raises `SourceError` within 5 s when it cannot be."""
-        self._sink = sink
-        self._loop = ListenerLoop(self.name, self._make_listener, sink, self._clock)
-        self._loop.start()
-
-    def stop(self) -> None:
-        """Takes what the system has seen so far and ends within 0.5 s; nothing is emitted afterwards."""
-        if self._loop is not None:
-            self._loop.stop()
-        self._sink = None
-
-    def health(self) -> Health:
-        return self._loop.health() if self._loop is not None else Health()
-
-    def threads(self) -> list[threading.Thread]:
-        """The threads whose cost is this source's."""
-        return self._loop.threads() if self._loop is not None else []
-
-    def _make_listener(self, on_heard: Callable[[], None]) -> Any:
-        raise NotImplementedError
-
-    def _emit(self, event: Event) -> None:
-        sink, loop = self._sink, self._loop
-        if sink is not None and loop is not None:
-            loop.touched(event.t_ns)
-            sink.emit(event)
 
 
 class _FreezeWatch:
     """Finds out that an X server froze, by asking it for a reply while there is input.
 
     A frozen server says nothing and closes nothing. One thread, asleep while no input has come for
-    `WATCH_WINDOW_S`. A reply later than `FREEZE_S`, with no events meanwhile, is emitted as a `Gap` that begins
-    at the last sign of life.
+    `WATCH_WINDOW_S`. A reply later than `FREEZE_S`, with no events meanwhile, is a gap that begins at
+    the last sign of life.
     """
 
-    def __init__(self, name: str, sink: EventSink, clock: Clock, stopping: threading.Event) -> None:
-        self._name, self._sink, self._clock, self._stopping = name, sink, clock, stopping
+    def __init__(self, name: str, on_gap: OnGap, clock: Clock, stopping: threading.Event) -> None:
+        self._name, self._on_gap, self._clock, self._stopping = name, on_gap, clock, stopping
         self._active = threading.Event()
         self._event_ns = 0  # when the last event came
         self._alive_ns = 0  # when the server last replied
@@ -316,16 +240,8 @@ class _FreezeWatch:
         elif next_ns < asked_ns:  # events came all the while
             return
         start_ns = max(alive_ns, last_ns)
-        self._sink.emit(Gap(start_ns, next_ns - start_ns, self._name))
+        self._on_gap(start_ns, next_ns - start_ns)
         _log.warning("mcilib: the display froze for %.1f s (%s)", (now_ns - asked_ns) / 1e9, self._name)
-
-
-def _backend(asked: str) -> str:
-    if asked not in ("auto", "xrecord", "pynput"):
-        raise ConfigError(f"backend is {asked!r}", "Give auto, xrecord or pynput.")
-    if asked == "xrecord" and not on_x11():
-        raise ConfigError("The backend xrecord is for X11", "Give auto or pynput.")
-    return (AUTO_ON_X11 if on_x11() else "pynput") if asked == "auto" else asked
 
 
 def _failure(error: Exception | None) -> SourceError:

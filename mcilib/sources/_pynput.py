@@ -5,20 +5,24 @@ listener cannot be restarted; `wait()`, `join()` and the import itself hang on a
 on X11 `stop()` leaves the thread until the next event, a lost connection ends it in silence, and keys are read
 with a mapping that is never refreshed; on macOS a missing permission looks like silence.
 
-Windows and macOS take the same path without the X11 parts: not yet run on hardware.
+Windows and macOS take the same path, with `_win32` and `_darwin` in the place of the X11 parts: not yet run on
+hardware.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from mcilib.sources import _darwin, _win32
 from mcilib.sources._x11 import ServerClock, check_display, close, ignore_errors, on_x11, shut
 from mcilib.sources._xkeys import Key, Keymap, read_keymap
-from mcilib.sources._xrecord import XRecordListener
+from mcilib.sources._xrecord import ALL_CLIENTS, XRecordListener, event_range
 
 _log = logging.getLogger("mcilib")
 
@@ -26,18 +30,87 @@ OnKey: TypeAlias = Callable[[int, bool, Key], None]
 """(which physical key, went down?, what it is)"""
 
 
+_PRESSES, _MOVES = (4, 5), (4, 6)
+"""What RECORD is asked for, by first and last type: ButtonPress and ButtonRelease; MotionNotify, too."""
+
+
 def pointer_listener(
-    callbacks: Mapping[str, Callable[..., None]], on_heard: Callable[[], None], server: ServerClock
+    callbacks: Mapping[str, Callable[..., None]],
+    on_heard: Callable[[], None],
+    server: ServerClock,
+    *,
+    motion: bool = True,
 ) -> Any:
     """An unstarted `pynput.mouse.Listener` with `on_move`, `on_click`, `on_scroll` from `callbacks`.
 
-    On X11 `server` is told the time of each event before its callback is called.
+    `server` is told the time of each event, where the system has one, before its callback is called. Without `motion`
+    the system is asked for no moves; where it cannot be, a warning is logged and they come all the same: see `narrow`.
     """
     if on_x11():
         check_display()
     from pynput.mouse import Listener
 
-    return _hearing(Listener, on_heard, server)(**{name: _guarded(f) for name, f in callbacks.items()})
+    listener = _hearing(Listener, on_heard, server)(**{name: _guarded(f) for name, f in callbacks.items()})
+    if not motion and not narrow(listener, motion):
+        _warn("moves of the pointer cannot be left out here: they are heard, and cost what they cost")
+    return listener
+
+
+def narrow(listener: Any, motion: bool) -> bool:
+    """Has the system send moves to a listener of `pointer_listener`, or none; clicks and scrolls always come.
+
+    Any thread, but one call at a time. On X11 also while it runs, without losing a click: it is a request that is sent
+    and not waited for, so moves that are on their way still come. On macOS only before it runs. False where it cannot
+    be, on Windows always, and when the connection is lost: then the caller has to drop moves.
+    """
+    if sys.platform == "darwin":
+        return _darwin.narrow(listener, motion)
+    events = getattr(listener, "_EVENTS", None)
+    if not on_x11() or not hasattr(listener, "_ask_again"):
+        return False
+    if not isinstance(events, tuple) or len(events) != 2 or events[0] != 4 or events[1] < 5:
+        return False
+    listener._EVENTS = _MOVES if motion else _PRESSES
+    return bool(listener._ask_again())
+
+
+def event_clock(server: ServerClock) -> str:
+    """Whose event times the listeners with this `server` tell: `x11`, `win32`, `darwin`, or `callback` when they are
+    those of the call. Of the last two systems it is said after the first event with a time that can be true; one
+    without has that of its call."""
+    return "x11" if server.told else server.clock or "callback"
+
+
+def trouble(listener: Any) -> tuple[str, str] | None:
+    """What keeps a listener that runs from hearing, and what to do; None when nothing is known. Any thread, no waiting.
+
+    Never raises. On macOS: no permission, a tap that was switched off. On Windows: a hook that was refused or removed.
+    """
+    try:
+        if sys.platform == "win32" and _refused(listener):
+            return (
+                "Windows does not let this program see input",
+                "Start it in the session of the user who is logged in.",
+            )
+        found: tuple[str, str] | None = listener._trouble() if hasattr(listener, "_trouble") else None
+    except Exception:
+        _log.debug("mcilib: the system does not say whether input is heard", exc_info=True)
+        return None
+    return found
+
+
+def _refused(listener: Any) -> bool:
+    """Whether Windows gave no hook: pynput does not look, and waits for ever."""
+    from pynput._util.win32 import SystemHook
+
+    hook = SystemHook._HOOKS.get(listener._thread.ident)
+    return hook is not None and hook._hook == 0
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Each once in a process: listeners are made again whenever a display comes back."""
+    _log.warning("mcilib: %s", message)
 
 
 def keyboard_listener(
@@ -60,28 +133,53 @@ def keyboard_listener(
 
 
 def _hearing(listener: Any, on_heard: Callable[[], None], server: ServerClock) -> Any:
-    """A subclass that says when input is heard: on X11 when RECORD starts, elsewhere when pynput is ready."""
+    """A subclass that says when input is heard, and tells `server` the time of each event where the system has one."""
+    if on_x11() and hasattr(listener, "_handler") and hasattr(listener, "_handle_message"):
+        return _x11_hearing(listener, on_heard, server)
+    system = {"win32": _win32, "darwin": _darwin}.get(sys.platform)
+    base = system.timed(listener, server) if system is not None else None
+    if base is None:
+        _warn("pynput has changed: events have the time at which they are read")
+
+    class Hearing(base or listener):  # type: ignore[misc]
+        def _mark_ready(self) -> None:
+            super()._mark_ready()
+            on_heard()
+
+    return Hearing
+
+
+def _x11_hearing(listener: Any, on_heard: Callable[[], None], server: ServerClock) -> Any:
+    """On X11 input is heard when RECORD starts, which is later than pynput is ready."""
 
     class Hearing(listener):  # type: ignore[misc]
-        if on_x11() and hasattr(listener, "_handler") and hasattr(listener, "_handle_message"):
+        _asking = threading.Lock()
+        _recording = False
 
-            def _handler(self, reply: Any) -> None:
-                if reply.category == 4:  # StartOfData, from Xlib.ext.record
-                    server.compare(reply.server_time)
-                    ignore_errors(self._display_stop)
-                    on_heard()
-                else:
-                    super()._handler(reply)
-
-            def _handle_message(self, display: Any, event: Any, injected: bool) -> None:
-                server.stamp(event.time)
-                super()._handle_message(display, event, injected)
-
-        else:
-
-            def _mark_ready(self) -> None:
-                super()._mark_ready()
+        def _handler(self, reply: Any) -> None:
+            if reply.category == 4:  # StartOfData, from Xlib.ext.record
+                server.compare(reply.server_time)
+                ignore_errors(self._display_stop)
+                self._recording = True
+                if "_EVENTS" in vars(self):  # `narrow` may have come after pynput asked
+                    self._ask_again()
                 on_heard()
+            else:
+                super()._handler(reply)
+
+        def _handle_message(self, display: Any, event: Any, injected: bool) -> None:
+            server.stamp(event.time)
+            super()._handle_message(display, event, injected)
+
+        def _ask_again(self) -> bool:
+            """Asks RECORD for `_EVENTS` from now on; before it has started, when it starts. False when it cannot be."""
+            with self._asking, contextlib.suppress(Exception):
+                if self._recording:
+                    ranges = [event_range(self._EVENTS)]
+                    self._display_stop.record_register_clients(self._context, 0, [ALL_CLIENTS], ranges)
+                    self._display_stop.flush()
+                return True
+            return False
 
     return Hearing
 

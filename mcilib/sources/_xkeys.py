@@ -9,11 +9,20 @@ the key types and symbols instead and applies them as the X Keyboard Extension p
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
 
 from mcilib.sources._x11 import connect
 
 _SHIFT, _CONTROL = 0x01, 0x04  # fixed by the core protocol; the other modifiers are looked up
+_MAPPING_NOTIFY, _KEYBOARD, _MODIFIERS = 34, 1, -1
+RULES = "_XKB_RULES_NAMES"
 _GROUP_SHIFT = 13  # bits 13 and 14 of a key event's state hold the effective group
 
 _NAMES = {
@@ -44,6 +53,8 @@ class Key:
     shift: bool
     cmd: bool
     level3: bool
+    layout: str | None = field(default=None, compare=False)
+    """The layout it was typed with, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +75,18 @@ class Keymap:
     """An immutable snapshot of the server's keyboard mapping. Any thread."""
 
     def __init__(
-        self, types: list[_KeyType], first: int, keys: list[_Syms], modifiers: list[list[int]]
+        self,
+        types: list[_KeyType],
+        first: int,
+        keys: list[_Syms],
+        modifiers: list[list[int]],
+        layouts: Sequence[str] = (),
+        state: int = 0,
     ) -> None:
-        self._types, self._first, self._keys = types, first, keys
+        self._types, self._first, self._keys, self._layouts = types, first, keys, layouts
+        self._state = state
+        self.layout = self._layout(state)
+        """In force when this was read; None where the server does not say."""
         held = [{self._base_name(code) for code in codes if code} for codes in modifiers]
         self._alt, self._cmd, self._level3 = (
             sum(1 << bit for bit, names in enumerate(held) if bit >= 3 and wanted in names)
@@ -87,7 +107,19 @@ class Keymap:
             shift=bool(state & _SHIFT),
             cmd=bool(state & self._cmd),
             level3=bool(state & self._level3) or (char is not None and level >= 2),
+            layout=self._layout(state),
         )
+
+    def named(self, layouts: Sequence[str]) -> Keymap:
+        """The same with other names of its groups."""
+        other = copy(self)
+        other._layouts = layouts
+        other.layout = other._layout(other._state)
+        return other
+
+    def _layout(self, state: int) -> str | None:
+        group = (state >> _GROUP_SHIFT) & 3
+        return self._layouts[group] if group < len(self._layouts) else None
 
     def _keysym(self, keycode: int, state: int) -> tuple[int, int]:
         index = keycode - self._first
@@ -132,11 +164,27 @@ def keysym_meaning(keysym: int) -> tuple[str | None, str | None]:
 
 
 def _legacy_char(keysym: int) -> str | None:
-    """Cyrillic, Latin-2 and the other keysyms from before Unicode; pynput carries their table."""
-    from pynput._util.xorg_keysyms import DEAD_KEYS, KEYSYMS, SYMBOLS
+    """Cyrillic, Latin-2 and the other keysyms from before Unicode; dead keys and the like give None."""
+    return _legacy_chars().get(keysym) if 0x100 < keysym < 0x3000 else None
 
-    char: str | None = SYMBOLS.get(KEYSYMS.get(keysym, ""), (0, None))[1]
-    return None if char in DEAD_KEYS or 0xFE50 <= keysym <= 0xFE93 else char
+
+@cache
+def _legacy_chars() -> dict[int, str]:
+    """pynput carries their table. That file alone is run: importing it would import all of pynput, which takes 4 MiB
+    and asks the display."""
+    found = find_spec("pynput")
+    folder = Path(next(iter((found and found.submodule_search_locations) or ["."])))
+    spec = spec_from_file_location("mcilib_keysyms", folder / "_util" / "xorg_keysyms.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("pynput has no table of keysyms")
+    table = module_from_spec(spec)
+    spec.loader.exec_module(table)
+    chars = {keysym: table.SYMBOLS.get(name, (0, None))[1] for keysym, name in table.KEYSYMS.items()}
+    return {
+        keysym: char
+        for keysym, char in chars.items()
+        if char is not None and char not in table.DEAD_KEYS and 0x100 < keysym < 0x3000
+    }
 
 
 def read_keymap() -> Keymap:
@@ -180,13 +228,35 @@ def read_keymap() -> Keymap:
         reply = GetMap(
             display=display.display, opcode=opcode, device=0x100, full=0x03
         )  # core: types, symbols
-        return parse_keymap(bytes(reply.data), display.get_modifier_mapping())
+        state = display.screen().root.query_pointer().mask
+        return parse_keymap(
+            bytes(reply.data), display.get_modifier_mapping(), read_layout_names(display), state
+        )
     finally:
         display.close()
 
 
-def parse_keymap(data: bytes, modifiers: list[list[int]]) -> Keymap:
-    """From the body of an XkbGetMap reply, without its first 8 bytes, in the machine's byte order."""
+def read_layout_names(display: Any) -> list[str]:
+    """As whoever set the layout has left them on the root window, after the layout itself; none where nobody has."""
+    rules = display.screen().root.get_full_property(display.intern_atom(RULES), 0)
+    return layout_names(bytes(rules.value)) if rules is not None else []
+
+
+def layout_names(rules: bytes) -> list[str]:
+    """One for each group, from the property `RULES`: rules, model, layouts, variants, options, each ended
+    by a zero. Names as `setxkbmap -query` lists them, `de(nodeadkeys)` for one with a variant."""
+    parts = [part.decode("ascii", "replace") for part in rules.split(b"\0")] + [""] * 4
+    layouts, variants = parts[2].split(","), parts[3].split(",") + [""] * 4
+    return [
+        f"{name}({variant})" if variant else name for name, variant in zip(layouts, variants, strict=False)
+    ]
+
+
+def parse_keymap(
+    data: bytes, modifiers: list[list[int]], layouts: Sequence[str] = (), state: int = 0
+) -> Keymap:
+    """From the body of an XkbGetMap reply, without its first 8 bytes, in the machine's byte order; the names of its
+    groups, and the state of the keyboard now."""
     n_types, first_key, n_keys = data[7], data[9], data[12]
     at = 32
     types: list[_KeyType] = []
@@ -207,4 +277,57 @@ def parse_keymap(data: bytes, modifiers: list[list[int]]) -> Keymap:
         syms = struct.unpack_from(f"={n_syms}I", data, at + 8)
         at += 8 + 4 * n_syms
         keys.append(_Syms((t0, t1, t2, t3), group_info, width, syms))
-    return Keymap(types, first_key, keys, modifiers)
+    return Keymap(types, first_key, keys, modifiers, layouts, state)
+
+
+class KeyReader:
+    """Which key a keycode is, for events that are read late. For the reader's thread.
+
+    A keycode that was mapped anew between its event and the read may have meant either: it reads as no known key,
+    unless it is the same in both mappings and nothing stood between them.
+    """
+
+    def __init__(self) -> None:
+        self._keymap: Keymap | None = None
+        self._before: Keymap | None = None
+        self._mapped: Counter[int] = Counter()
+        """How often each keycode was mapped anew while what is read now was typed; under `_MODIFIERS` the modifiers."""
+
+    def begin(self) -> None:
+        self._keymap = read_keymap()
+        self._mapped.clear()
+
+    @property
+    def layout(self) -> str | None:
+        """In force when the mapping was last read."""
+        return self._keymap.layout if self._keymap is not None else None
+
+    def changed(self, notices: Sequence[Any], *, unread: bool) -> bool:
+        """Takes what the server has told of its mapping; `unread`: some events are older. True if it has changed."""
+        mapped: Counter[int] = Counter()
+        for event in notices:
+            if event.type == _MAPPING_NOTIFY:
+                first, count = event.first_keycode, event.count
+                mapped.update(range(first, first + count) if event.request == _KEYBOARD else [_MODIFIERS])
+        if mapped:
+            self._before, self._keymap = self._keymap, read_keymap()
+        self._mapped = mapped if unread else Counter()
+        return bool(mapped)
+
+    def rename(self, layouts: Sequence[str]) -> None:
+        """The names of the layouts have changed."""
+        if self._keymap is not None:
+            self._keymap = self._keymap.named(layouts)
+
+    def look_up(self, keycode: int, state: int) -> Key:
+        """For the events read since `changed`."""
+        if self._keymap is None:
+            raise RuntimeError("begin() comes first")
+        key = self._keymap.look_up(keycode, state)
+        if not self._mapped:
+            return key
+        key = replace(key, layout=None)  # that of before, or the one of now
+        times = max(self._mapped[keycode], self._mapped[_MODIFIERS])
+        if times > 1 or (times and self._before is not None and self._before.look_up(keycode, state) != key):
+            return replace(key, char=None, name=None)
+        return key

@@ -37,7 +37,7 @@ class ReplaySource:
     replay, and `health()` names its line. Promise as in `mcilib.protocols.Source`; any thread.
     """
 
-    clock = "trace"
+    clock = backend = "trace"
 
     def __init__(
         self,

@@ -17,10 +17,25 @@ from mcilib.consent import SCOPES
 from mcilib.delivery.control import delete_request
 from mcilib.errors import McilibError
 from mcilib.events import Move
-from mcilib.protocols import EventSink, Fate, Outcome, ReceiptStatus, SealedBatch, Source, Spool, Transport
+from mcilib.protocols import (
+    EventSink,
+    Fate,
+    Outcome,
+    ReceiptStatus,
+    SealedBatch,
+    Session,
+    Source,
+    Spool,
+    Transport,
+)
 from mcilib.testing.fakes import ListSink, example_batch
 
 _PATIENCE_S = 5.0
+_AS_IT_IS = ("display", "layout", "focus")
+"""Kinds that a source tells at its start too, without any input."""
+_TICK_NS = 1_000_000
+"""Systems stamp events in whole milliseconds, rounded down."""
+_SESSION_START_S = 1.5
 
 
 def check_source(make: Callable[[], Source], drive: Callable[[Source], None]) -> None:
@@ -33,8 +48,11 @@ def check_source(make: Callable[[], Source], drive: Callable[[Source], None]) ->
     for life in ("first", "second"):
         sink = ListSink()
         source.start(sink)
+        driven_ns = time.monotonic_ns()
         drive(source)
-        _until(partial(bool, sink.events), f"{life} start: no event within {_PATIENCE_S} s of input")
+        _until(
+            partial(_is_driven, sink, driven_ns), f"{life} start: no event within {_PATIENCE_S} s of input"
+        )
         assert source.health().ok, f"{life} start: {source.health().problems}"
         began = time.monotonic()
         source.stop()
@@ -53,6 +71,46 @@ def check_source(make: Callable[[], Source], drive: Callable[[Source], None]) ->
     assert not left, f"threads left after stop: {left}"
 
 
+def check_session(make: Callable[[], Session], become: Callable[[Session, str | None], None]) -> None:
+    """`become` makes the system lock the session, put another user's before it, or bring it back (None)."""
+    session = make()
+    before = set(threading.enumerate())
+    for life in ("first", "second"):
+        told: list[str | None] = []
+        become(session, "locked")
+        began = time.monotonic()
+        session.start(partial(_note_away, session, told))
+        took = time.monotonic() - began
+        assert took <= _SESSION_START_S, f"{life} start took {took:.2f} s"
+        assert session.away == "locked", (
+            f"{life} start: away is {session.away!r} when start returns, not 'locked'"
+        )
+        assert session.health().ok, f"{life} start: {session.health().problems}"
+        for away in (None, "switched", "locked", None):
+            become(session, away)
+            _until(partial(_last_is, told, away), f"{life} start: on_change was not called for {away!r}")
+            assert session.away == away, f"{life} start: away is {session.away!r}, not {away!r}"
+        began = time.monotonic()
+        session.stop()
+        took = time.monotonic() - began
+        assert took <= limits.SESSION_STOP_TIMEOUT_S + 0.1, f"stop took {took:.2f} s"
+        calls = len(told)
+        become(session, "locked")
+        time.sleep(0.1)
+        assert len(told) == calls, "on_change was called after stop returned"
+        session.stop()
+    left = {thread for thread in threading.enumerate() if thread.is_alive()} - before
+    assert not left, f"threads left after stop: {left}"
+
+
+def _note_away(session: Session, told: list[str | None]) -> None:
+    told.append(session.away)
+
+
+def _last_is(told: list[str | None], away: str | None) -> bool:
+    return bool(told) and told[-1] == away
+
+
 def check_sink(make: Callable[[], EventSink]) -> None:
     """A sink takes events from several threads at once and says when it is full."""
     sink = make()
@@ -60,7 +118,9 @@ def check_sink(make: Callable[[], EventSink]) -> None:
     refused: list[int] = []
 
     def emit() -> None:
-        refused.append(sum(not sink.emit(Move(time.monotonic_ns(), n, n)) for n in range(200)))
+        taken = sum(sink.emit(Move(time.monotonic_ns(), n, n)) for n in range(100))
+        taken += sink.emit_all([Move(time.monotonic_ns(), n, n) for n in range(100, 200)])
+        refused.append(200 - taken)
 
     threads = [threading.Thread(target=emit) for _ in range(4)]
     room = sink.room
@@ -70,6 +130,7 @@ def check_sink(make: Callable[[], EventSink]) -> None:
         thread.join()
     assert len(refused) == 4, "emit raised"
     assert sum(refused) <= max(0, 800 - room), "events were refused although there was room"
+    assert sink.emit_all([]) == 0, "of no events none is taken"
 
 
 def check_spool(make: Callable[[], Spool]) -> None:
@@ -155,6 +216,11 @@ def check_transport(make: Callable[[], Transport]) -> None:
     after = transport.send([example_batch(3)])
     assert after.outcome is Outcome.DELIVERED, "a closed transport opens again when it is used"
     transport.close()
+
+
+def _is_driven(sink: ListSink, driven_ns: int) -> bool:
+    """Whether there is an event of the input, beside what was told at the start."""
+    return any(event.kind not in _AS_IT_IS or event.t_ns >= driven_ns - _TICK_NS for event in sink.events)
 
 
 def _until(done: Callable[[], bool], message: str) -> None:

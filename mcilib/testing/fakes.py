@@ -71,6 +71,9 @@ class ListSink:
         self.events.append(event)
         return True
 
+    def emit_all(self, events: Sequence[Event], /) -> int:
+        return sum([self.emit(event) for event in events])
+
     @property
     def room(self) -> int:
         return max(0, self._capacity - len(self.events))
@@ -103,6 +106,34 @@ class FakeSource:
         """Emits `events`; how many were taken."""
         sink = self._sink
         return sum(sink.emit(event) for event in events) if sink is not None else 0
+
+
+class FakeSession:
+    """Is what `become` says, and tells it in the thread of who calls that. Any thread."""
+
+    def __init__(self, away: str | None = None) -> None:
+        self._away = away
+        self._on_change: Callable[[], None] | None = None
+
+    @property
+    def away(self) -> str | None:
+        return self._away
+
+    def start(self, on_change: Callable[[], None], /) -> None:
+        self._on_change = on_change
+
+    def stop(self) -> None:
+        self._on_change = None
+
+    def health(self) -> Health:
+        return Health()
+
+    def become(self, away: str | None) -> None:
+        """`locked`, `switched`, or None: here."""
+        changed, self._away = away != self._away, away
+        on_change = self._on_change
+        if changed and on_change is not None:
+            on_change()
 
 
 class MemorySpool:
@@ -219,7 +250,7 @@ class FakeTransport:
 
 
 def example_grant(*scopes: str, **fields: object) -> Grant:
-    """A grant for tests; all scopes of this version unless some are named. `fields` go to `Grant.give`."""
+    """A grant for tests; the scopes `keys` and `pointer` unless others are named. `fields` go to `Grant.give`."""
     given = {"operator": "Example Lab", "purpose": "tests", "scopes": scopes or ("keys", "pointer"), **fields}
     return Grant.give(**given)  # type: ignore[arg-type]
 

@@ -357,7 +357,7 @@ class VirtualDisplay:
     def _connect(self) -> Display:
         from mcilib.sources._x11 import connect
 
-        connection: Display = connect(self.display)
+        connection: Display = connect(self.display, whole=True)
         return connection
 
     def _connected(self) -> Display:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("run", "end_to_end", "agent_cost", "wire_size", "record_bursts")
+SCRIPTS = ("run", "end_to_end", "agent_cost", "capture_cost", "wire_size", "record_bursts")
 KINDS = {"move", "press", "release", "scroll", "key_press", "key_release"}
 
 
@@ -54,6 +54,9 @@ def test_all_that_is_injected_is_received(scenario: str) -> None:
     assert result["injected"] == {
         "move": 1000, "press": 50, "release": 50, "scroll": 50, "key_press": 200, "key_release": 200,
     }  # fmt: skip
+    told = {kind: number for kind, number in result["rows"].items() if kind not in KINDS}
+    agent = {"display": 1, "layout": 1, "focus": 1}
+    assert told == {"plain": agent, "receiver down": agent, "killed": {"layout": 3}}[scenario]
     assert result["rows"]["scroll"] < 50, "steps in a row fold into one"
     assert result["batches"] >= {"plain": 1, "receiver down": 1, "killed": 3}[scenario]
 

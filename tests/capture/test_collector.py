@@ -340,8 +340,8 @@ collector.stop()
         assert host.stdout.readline() == "forked\n"
     host.communicate("\n", timeout=20)
     assert host.returncode == 0
-    assert [event.kind for event in events(tmp_path)] == ["move"] * 60
-    assert [event.x for event in events(tmp_path)] == list(range(101, 161))
+    assert [event.kind for event in events(tmp_path)] == ["layout"] + ["move"] * 60
+    assert [event.x for event in events(tmp_path)[1:]] == list(range(101, 161))
 
 
 @pytest.mark.needs("strace")
@@ -671,3 +671,18 @@ def test_the_pytest_fixture(mcilib_recording):
     mcilib_recording.pointer.feed(Move(time.monotonic_ns(), 1, 2))
     mcilib_recording.keyboard.feed(KeyPress(time.monotonic_ns(), "letter"))
     assert [event.kind for event in mcilib_recording.delivered()] == ["move", "key_press"]
+
+
+def test_the_pointer_is_started_last_whatever_the_order_of_sources(tmp_path):
+    """Displays and layouts tell how things are when they start: rows before the first move."""
+    started = []
+
+    class Noting(FakeSource):
+        def start(self, sink):
+            started.append(self.name)
+            super().start(sink)
+
+    sources = [Noting("pointer"), Noting("display"), Noting("keyboard", "keys")]
+    with Collector(sources=sources, grant=example_grant(), state_dir=tmp_path):
+        pass
+    assert started == ["display", "keyboard", "pointer"]

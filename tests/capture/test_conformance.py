@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from functools import partial
 
 import pytest
 
-from mcilib import DirectorySpool, Move
+from mcilib import DirectorySpool, KeyPress, Layout, Move
 from mcilib.protocols import Fate, Outcome, Receipt, ReceiptStatus, Reply
-from mcilib.testing.conformance import check_control, check_sink, check_source, check_spool, check_transport
-from mcilib.testing.fakes import FakeSource, FakeTransport, ListSink, MemorySpool
+from mcilib.resources.session import SessionWatch
+from mcilib.statistics import Health, Problem
+from mcilib.testing.conformance import (
+    check_control,
+    check_session,
+    check_sink,
+    check_source,
+    check_spool,
+    check_transport,
+)
+from mcilib.testing.fakes import FakeSession, FakeSource, FakeTransport, ListSink, MemorySpool
 
 
 def drive(source):
@@ -38,6 +49,25 @@ def test_fakes_keep_the_promises(tmp_path):
         spool.close()
 
 
+class TellsItsStart(FakeSource):
+    """As a keyboard source does of its layout."""
+
+    def __init__(self):
+        super().__init__("keyboard", "keys")
+
+    def start(self, sink):
+        super().start(sink)
+        super().feed(Layout(time.monotonic_ns(), "us"))
+
+
+@pytest.mark.parametrize("event", [partial(KeyPress, key="letter"), partial(Layout, name="fr")])
+def test_a_source_may_tell_how_things_are(event):
+    def drive(source):
+        source.feed(event(time.monotonic_ns()))
+
+    check_source(TellsItsStart, drive)
+
+
 class EmitsAfterStop(FakeSource):
     def stop(self):
         pass
@@ -46,6 +76,14 @@ class EmitsAfterStop(FakeSource):
 class Mute(FakeSource):
     def feed(self, *events):
         return 0
+
+
+class TellsItsStartOnly(Mute):
+    """What it tells of how things are is no input."""
+
+    def start(self, sink):
+        super().start(sink)
+        sink.emit(Layout(time.monotonic_ns() - 5_000_000, "us"))
 
 
 class Backwards(FakeSource):
@@ -66,7 +104,8 @@ class Slow(FakeSource):
 
 @pytest.mark.parametrize(
     ("broken", "message"),
-    [(EmitsAfterStop, "after stop"), (Mute, "no event"), (Backwards, "order"), (WrongKinds, "not all of scope"),
+    [(EmitsAfterStop, "after stop"), (Mute, "no event"), (TellsItsStartOnly, "no event"),
+     (Backwards, "order"), (WrongKinds, "not all of scope"),
      (Slow, "stop took"), (lambda: FakeSource(scope="mind"), "not in")],
 )  # fmt: skip
 def test_broken_sources(broken, message, monkeypatch):
@@ -205,3 +244,77 @@ class Blocks(ListSink):
 def test_broken_sinks():
     with pytest.raises(AssertionError, match="although there was room"):
         check_sink(Blocks)
+
+
+# --- sessions -----------------------------------------------------------------------------------------------
+
+
+def become(session, away):
+    session.become(away)
+
+
+def test_the_fake_session_and_the_real_watch_keep_the_promise(logind):
+    check_session(FakeSession, become)
+    mine = logind.add("7")
+    logind.own(mine)
+
+    def make_it(_, away):
+        logind.lock(mine, away == "locked")
+        logind.activate(mine, away != "switched")
+
+    check_session(SessionWatch, make_it)
+
+
+class Mum(FakeSession):
+    def start(self, on_change, /):
+        pass
+
+
+class Asleep(FakeSession):
+    away = None
+
+
+class TellsAfterStop(FakeSession):
+    def stop(self):
+        pass
+
+
+class SlowToStart(FakeSession):
+    def start(self, on_change, /):
+        time.sleep(1.7)
+
+
+class SlowToStop(FakeSession):
+    def stop(self):
+        super().stop()
+        time.sleep(0.7)
+
+
+class Sick(FakeSession):
+    def health(self):
+        return Health((Problem("session", "It is ill", "Wait."),))
+
+
+class OnlyLocks(FakeSession):
+    def become(self, away):
+        super().become("locked" if away else None)
+
+
+class LeavesAThread(FakeSession):
+    def stop(self):
+        super().stop()
+        threading.Thread(target=time.sleep, args=(0.5,)).start()
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(Mum, "not called for None"), (Asleep, "when start returns"), (TellsAfterStop, "after stop"), (Sick, "ill"),
+     (SlowToStart, "start took"), (SlowToStop, "stop took"), (OnlyLocks, "'switched'"),
+     (LeavesAThread, "threads left")],
+)  # fmt: skip
+def test_broken_sessions(broken, message, monkeypatch):
+    from mcilib.testing import conformance
+
+    monkeypatch.setattr(conformance, "_PATIENCE_S", 0.2)
+    with pytest.raises(AssertionError, match=message):
+        check_session(broken, become)

@@ -34,6 +34,7 @@ def file(here: Path) -> Path:
                 sequence=12_345,
                 levers={"motion": "thinned", "tolerance_px": 2.5, "upload": False, "age_s": None},
                 reasons=("on battery", "the network is metered"),
+                backends={"pointer": "xrecord"},
                 coverage=Coverage(
                     coalesced=5, excluded=4, thinned=1_000, not_collected_ns=90 * 10**9,
                     dropped={"buffer_full": 3, "spool": 2_000},
@@ -69,7 +70,7 @@ def test_everything_that_is_in_a_batch(file: Path, mcilib: Run) -> None:
         "batch": "0b" * 16, "device": "de" * 16, "participant": "aa" * 16, "grant": "9a" * 32,
         "sequence": "12,345", "sealed": "no, it can be read by anybody", "format": "version 1",
         "anchor": "2025-06-15 15:06:40.000 UTC = 5.000000 s monotonic", "boot": "b0" * 8, "tick": "1 ms",
-        "positions": "to 1 px", "written by": "mcilib/0.1.0 on linux", "clocks": "pointer=trace",
+        "positions": "to 1 px", "written by": "mcilib/0.1.0 on linux", "clocks": "pointer=trace", "backends": "pointer=xrecord",
         "plan": "motion=thinned, tolerance_px=2.5, upload=no, age_s=-", "because": "on battery",
         "rows": "17 (3 display, 1 layout, 2 focus, 3 move, 1 press, 1 release, 2 scroll, 2 key_press, "
                 "1 key_release, 1 gap)",
@@ -116,7 +117,7 @@ def test_bytes_by_column(file: Path, mcilib: Run) -> None:
     assert [line.split()[:3] for line in lines] == [
         [column["name"], f"{column['bytes']:,}", f"{column['share_bytes']:,}"] for column in columns
     ]
-    assert all(line.endswith(COLUMNS[line[0]]) for line in lines)
+    assert all(line.endswith(COLUMNS[line.split()[0]]) for line in lines)
 
 
 def test_a_columns_share_is_what_it_would_save(here: Path, mcilib: Run) -> None:
@@ -134,7 +135,7 @@ def test_a_columns_share_is_what_it_would_save(here: Path, mcilib: Run) -> None:
 
 def test_every_column_of_the_format_has_words() -> None:
     spec = (ROOT / "docs/spec/batch-format.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(\w)`", spec))
+    named = set(re.findall(r"in the order `([^`]*)`", spec)[0].split())
     assert named == set(COLUMNS)
     assert all(COLUMNS.values())
 
@@ -154,6 +155,8 @@ def test_as_json(file: Path, mcilib: Run) -> None:
         False,
         file.stat().st_size,
     )
+    assert shown["metadata"]["clocks"] == {"pointer": "trace"}
+    assert shown["metadata"]["backends"] == {"pointer": "xrecord"}
     assert shown["metadata"]["levers"]["tolerance_px"] == 2.5
     assert shown["metadata"]["reasons"] == ["on battery", "the network is metered"]
     assert shown["metadata"]["wall_ns"] == shown["first_ns"] == 1_750_000_000_000_000_000
@@ -170,7 +173,7 @@ def test_a_batch_without_rows(here: Path, mcilib: Run) -> None:
     done = mcilib("batch", "show", "none.mcib")
     assert done.returncode == 0
     for name, words in (("rows", "0"), ("events", "0 seen, 0 kept"), ("left out", "none"), ("dropped", "none"),
-                        ("not collected", "no pause"), ("clocks", "not said"), ("plan", "collect everything")):  # fmt: skip
+                        ("not collected", "no pause"), ("clocks", "not said"), ("backends", "not said"), ("plan", "collect everything")):  # fmt: skip
         assert block(done.stdout, name) == words
 
 
@@ -186,7 +189,7 @@ def test_version_0(here: Path, mcilib: Run) -> None:
     done = mcilib("batch", "show", "old.mcib")
     assert done.returncode == 0
     assert (block(done.stdout, "format"), block(done.stdout, "sequence")) == ("version 0", "7")
-    assert block(done.stdout, "clocks") == "pointer=x11"
+    assert (block(done.stdout, "clocks"), block(done.stdout, "backends")) == ("pointer=x11", "not said")
     assert re.search(r"^kind +\d+ +-?\d+$", done.stdout, re.MULTILINE)
 
 

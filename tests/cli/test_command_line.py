@@ -164,8 +164,11 @@ def test_as_a_module(here: Path) -> None:
             "--for must be a duration from 1s to 365d, such as 30s 15m 2h 30d, not 'soon'",
         ),
         (["run", "--for", "30"], "--for must be a duration"),
-        (["run", "--sources", "camera"], "--sources must be some of pointer, keyboard, not 'camera'"),
-        (["run", "--sources", ""], "--sources must be some of pointer, keyboard, not ''"),
+        (
+            ["run", "--sources", "camera"],
+            "--sources must be some of pointer, display, keyboard, window, not 'camera'",
+        ),
+        (["run", "--sources", ""], "--sources must be some of pointer, display, keyboard, window, not ''"),
         (
             ["run", "--key-detail", "content"],
             "--key-detail must be one of none, timing, class, not 'content'",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buses import BusDaemon, Logind, Saver
 from commands import Run, record
 
 from mcilib.cli import _checks
@@ -55,6 +56,7 @@ def test_all_is_well(
             "platform",
             "display",
             "permissions",
+            "session",
             "state",
             "grant",
             "spool",
@@ -63,7 +65,7 @@ def test_all_is_well(
         ),
         *("endpoint", "offset"),
     ]
-    assert {row["state"] for name, row in found.items() if name != "disk"} == {"ok"}
+    assert {row["state"] for name, row in found.items() if name not in ("disk", "session")} == {"ok"}
     assert "RECORD" in found["display"]["what"]
     text = mcilib("doctor", *good)
     assert (text.returncode, text.stderr) == (0, "")
@@ -124,6 +126,39 @@ def test_a_frozen_display_does_not_hang_it(own_xserver: VirtualDisplay) -> None:
     found = _checks.check_display(timeout_s=1.5)
     assert found.state == "failed"
     assert "does not answer" in found.what
+
+
+def test_whether_a_locked_screen_can_be_seen(logind: Logind, mcilib: Run) -> None:
+    row = diagnose(mcilib)[1]["session"]
+    assert (row["state"], row["what"]) == (
+        "warning",
+        "not seen: systemd-logind knows no session of this user; capture goes on behind a lock screen",
+    )
+    logind.own(logind.add("7"))
+    row = diagnose(mcilib)[1]["session"]
+    assert (row["state"], row["what"]) == ("ok", "locks and switches are seen")
+    assert "session     locks and switches are seen" in mcilib("doctor").stdout
+
+
+def test_a_screen_saver_alone_tells_locks_only(session_bus: BusDaemon) -> None:
+    Saver(session_bus, "org.mate.ScreenSaver")
+    found = _checks.check_session()
+    assert (found.state, found.what) == (
+        "warning",
+        "locks are seen, switches are not: no systemd-logind",
+    )
+
+
+def test_without_a_bus_locks_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.setenv(name, "unix:path=/nowhere/bus")
+    found = _checks.check_session()
+    assert (found.state, found.what) == (
+        "warning",
+        "not seen: no system bus; capture goes on behind a lock screen",
+    )
+    monkeypatch.setattr(_checks.sys, "platform", "darwin")  # type: ignore[attr-defined]
+    assert _checks.check_session().state == "unknown"
 
 
 def test_the_packages_are_those_of_the_project() -> None:

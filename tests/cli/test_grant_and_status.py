@@ -161,7 +161,11 @@ def test_json(mcilib: Run) -> None:
         (TERMS[2:], 2, ["--operator is missing. Who collects. Give --operator, or operator in [grant]"]),
         (TERMS[:2] + TERMS[4:], 2, ["--purpose is missing"]),
         (TERMS[:4], 2, ["--scope is missing"]),
-        ([*TERMS[:4], "--scope", "screen"], 2, ["--scope must be some of pointer, keys, not 'screen'"]),
+        (
+            [*TERMS[:4], "--scope", "screen"],
+            2,
+            ["--scope must be some of pointer, keys, apps, titles, not 'screen'"],
+        ),
         ([*TERMS, "--expires", "soon"], 2, ["--expires must be a duration"]),
         ([*TERMS, "--expires", "0s"], 2, ["--expires must be a duration from 1s"]),
         ([*TERMS, "--policy", "none.txt"], 2, ["The policy none.txt cannot be read", "--policy"]),

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buses import Logind
 from commands import (
     INPUT,
+    START,
     Background,
     Receiver,
     Run,
@@ -27,7 +29,9 @@ from commands import (
     summary,
 )
 from waiting import until
+from xwindows import Manager
 
+from mcilib.events import Focus, Layout
 from mcilib.reader import Reader
 from mcilib.testing.fakes import example_grant
 from mcilib.testing.xvfb import VirtualDisplay
@@ -48,8 +52,8 @@ def test_it_says_who_collects_what_where_to_and_how_to_stop(
     assert agent.seen.startswith("mcilib ")
     assert "records on this device for Example Lab." in agent.seen
     assert said["For"] == "tests"
-    assert "keyboard (when keys go down" in agent.seen
-    assert "pointer (where the pointer moves" in agent.seen
+    assert "What:        display, pointer (where the pointer moves" in agent.seen
+    assert "What:        keyboard (when keys go down" in agent.seen
     assert said["Where to"] == f"{endpoint}, every 15m"
     assert said["Until then"] == str(granted)
     assert said["To stop"].startswith(f"press Ctrl-C here, or end process {agent.process.pid}.")
@@ -58,7 +62,9 @@ def test_it_says_who_collects_what_where_to_and_how_to_stop(
     done = agent.end()
     said = summary(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert said["Captured"] == "14 events (10 move, 1 press, 1 release, 1 key_press, 1 key_release)"
+    assert said["Captured"] == (
+        "16 events (10 move, 1 press, 1 release, 1 key_press, 1 key_release, 1 display, 1 layout)"
+    )
     assert said["Committed"] == "1 batch"
     assert said["Delivered"] == "0 batches"
     assert said["Waiting"] == "1 batch. Upload with `mcilib run --drain`."
@@ -106,9 +112,37 @@ def test_a_status_line_on_a_terminal_and_none_elsewhere(
     os.close(master)
     said, _ = piped.communicate(timeout=30)
     assert (process.returncode, piped.returncode) == (0, 0)
-    line = r"0 min: 0 events captured, 0 batches waiting\."
+    line = r"0 min: 2 events captured, 0 batches waiting\.\r"
     assert len(re.findall(line, seen.decode())) >= 2
     assert not re.findall(line, said)
+
+
+def test_the_status_line_says_that_nothing_is_collected_while_the_session_is_locked(
+    xserver: VirtualDisplay, logind: Logind, granted: Path, endpoint: str
+) -> None:
+    mine = logind.add("7")
+    logind.own(mine)
+    logind.lock(mine)
+    code = "import sys; from mcilib import cli; from mcilib.cli import _agent; _agent.STATUS_EVERY_S = 0.2"
+    command = [sys.executable, "-P", "-c", f"{code}; sys.exit(cli.main())"]
+    command += ["run", "--endpoint", endpoint, "--for", "30s", "--state", str(granted)]
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen = b""
+    locked, back = (
+        rb"0 events captured, 0 batches waiting\. Nothing is collected: the session is locked\.",
+        False,
+    )
+    while not re.search(rb"[1-9]\d* events captured, \d+ batch(es)? waiting\.\r", seen):
+        seen += os.read(master, 4096)
+        if not back and re.search(locked, seen):
+            back = True
+            logind.lock(mine, False)
+    process.terminate()
+    process.wait(10)
+    os.close(master)
+    assert back
 
 
 # --- options, on real input ---------------------------------------------------------------------------------
@@ -123,12 +157,18 @@ def test_sources_are_what_was_asked_for(
     agent.line("Collecting.")
     input_on(xserver)
     agent.end()
-    assert kinds(granted / "spool") == {"key_press": 1, "key_release": 1}
-    assert [event.key for event in Reader(granted / "spool").events()] == [None, None]
+    assert kinds(granted / "spool") == {"layout": 1, "key_press": 1, "key_release": 1}
+    keys = [event.key for event in Reader(granted / "spool").events() if not isinstance(event, Layout)]
+    assert keys == [None, None]
 
 
 @pytest.mark.parametrize(
-    ("scope", "wanted"), [("pointer", {"move", "press", "release"}), ("keys", {"key_press", "key_release"})]
+    ("scope", "wanted"),
+    [
+        ("pointer", {"display", "move", "press", "release"}),
+        ("keys", {"layout", "key_press", "key_release"}),
+        ("apps", {"focus"}),
+    ],
 )
 def test_sources_are_what_the_grant_covers_unless_asked(
     scope: str, wanted: set[str], xserver: VirtualDisplay, here: Path, background: Start, endpoint: str
@@ -139,6 +179,31 @@ def test_sources_are_what_the_grant_covers_unless_asked(
     input_on(xserver)
     agent.end()
     assert set(kinds(here / "state" / "spool")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("scopes", "args", "title"),
+    [
+        (["apps"], [], None),
+        (["apps", "titles"], [], None),
+        (["apps", "titles"], ["--window-detail", "title"], "A letter to Zoë"),
+    ],
+)
+def test_a_title_is_kept_only_where_it_is_granted_and_asked_for(
+    scopes: list[str], args: list[str], title: str | None, own_xserver: VirtualDisplay, here: Path,
+    background: Start, endpoint: str,
+) -> None:  # fmt: skip
+    example_grant(*scopes).save("state")
+    manager = Manager()
+    manager.use(manager.open("Editor", "A letter to Zoë", at=(30, 40, 300, 200)))
+    agent = background("run", "--state", "state", "--endpoint", endpoint, *args)
+    agent.line("Collecting.")
+    done = agent.end()
+    manager.retire()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("and the title of that window" in done.stdout) == (title is not None)
+    [focus] = Reader(here / "state" / "spool").events()
+    assert focus == Focus(focus.t_ns, "Editor", title, 30, 40, 300, 200)
 
 
 def test_commit_every_and_upload_every_while_it_runs(
@@ -165,9 +230,10 @@ def test_token_and_ca_file_on_real_tls(
     good = ["run", "--state", granted, "--endpoint", url, "--token-file", "token", "--ca-file", tls["ca"]]
     done = mcilib(*good, "--for", "1s")
     assert (done.returncode, done.stderr) == (0, "")
+    assert kinds(target.store) == START
     record(granted)
     done = mcilib(*good, "--drain")
-    assert (done.returncode, target.batches) == (0, 1)
+    assert (done.returncode, target.batches) == (0, 2)
 
 
 def test_the_token_is_read_again_for_each_request(

@@ -281,7 +281,7 @@ def test_a_spool_that_stops_being_writable_is_told_and_what_is_lost_is_counted(
     done = agent.end()
     assert done.returncode == 6
     assert "not writable" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("mcilib: 2 events could not be written and are lost.")
+    assert done.stderr.splitlines()[-1].startswith("mcilib: 4 events could not be written and are lost.")
 
 
 @pytest.mark.parametrize("left", [0, 20])

@@ -11,10 +11,11 @@ from commands import Run, refused
 from mcilib.cli import _agent, _drain, _endpoint, main
 from mcilib.collector import Collector
 from mcilib.config import OPTIONS
+from mcilib.consent import SCOPES
 from mcilib.delivery import http
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
-from mcilib.errors import SealError, SourceError
+from mcilib.errors import ConfigError, GrantError, SealError, SourceError
 from mcilib.format.seal import generate
 from mcilib.privacy import KeyDetail
 from mcilib.testing.fakes import example_grant
@@ -105,6 +106,7 @@ def test_the_tables_are_complete() -> None:
         *TRANSPORT,
         "agent.sources",
         "agent.key_detail",
+        "agent.window_detail",
         "agent.backend",
         "agent.read_interval_s",
         "seal.recipients_file",
@@ -184,11 +186,80 @@ def test_sources_and_key_detail(how: str, folders: Path, monkeypatch: pytest.Mon
 def test_how_sources_hear(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(Collector, ends=True)
     monkeypatch.setattr(_agent, "Collector", spy)
+    example_grant(*SCOPES).save(folders / "st")
     (folders / "agent.toml").write_text('[agent]\nbackend = "pynput"\nread_interval_s = 0.25\n')
     args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
     assert main([*args, "--config", str(folders / "agent.toml")]) == Reached.exit_code
     sources = spy.calls[0][1]["sources"]
-    assert [(s.backend, s.read_interval_s) for s in sources] == [("pynput", 0.25)] * 2
+    assert {s.name: (s.backend, s.read_interval_s) for s in sources} == {
+        "display": ("x11", 0.25),
+        "keyboard": ("pynput", 0.25),
+        "window": ("x11", 0.25),
+        "pointer": ("pynput", 0.25),
+    }
+
+
+@pytest.mark.parametrize(("scopes", "names"), [
+    (["pointer"], ["display", "pointer"]),
+    (["keys"], ["keyboard"]),
+    (["apps"], ["window"]),
+    (["apps", "titles"], ["window"]),
+    (["titles", "apps", "pointer", "keys"], ["display", "keyboard", "window", "pointer"]),
+])  # fmt: skip
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_the_sources_of_each_scope(
+    system: str, scopes: list[str], names: list[str], folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once each, those that tell how things are first. Elsewhere (which is feigned) only what is heard there."""
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    monkeypatch.setattr(_agent, "on_x11", lambda: system == "linux")
+    example_grant(*scopes).save(folders / "st")
+    code = main(["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"])
+    elsewhere = [name for name in names if name in ("pointer", "keyboard")]
+    if system == "win32" and not elsewhere:
+        assert (code, spy.calls) == (ConfigError.exit_code, [])
+        return
+    assert code == Reached.exit_code
+    assert [s.name for s in spy.calls[0][1]["sources"]] == (names if system == "linux" else elsewhere)
+
+
+def test_sources_start_in_an_order_of_their_own(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
+    assert main([*args, "--sources", "pointer,keyboard,display"]) == Reached.exit_code
+    assert [s.name for s in spy.calls[0][1]["sources"]] == ["display", "keyboard", "pointer"]
+
+
+@pytest.mark.parametrize("how", ["file", "flag", "not at all"])
+def test_window_detail(how: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    example_grant("apps", "titles").save(folders / "st")
+    args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
+    if how != "not at all":
+        args = command("agent.window_detail", ('"title"', "title", "", None), how, folders)
+    assert main(args) == Reached.exit_code
+    (source,) = spy.calls[0][1]["sources"]
+    wanted = ("window", False, "apps") if how == "not at all" else ("window", True, "titles")
+    assert (source.name, source.titles, source.scope) == wanted
+
+
+@pytest.mark.parametrize("scopes", [["apps"], ["keys", "pointer"]])
+def test_titles_without_their_scope_are_refused(scopes: list[str], here: Path, mcilib: Run) -> None:
+    example_grant(*scopes).save("state")
+    done = mcilib("run", "--state", "state", "--endpoint", "http://127.0.0.1:9", "--window-detail", "title")
+    words = f"The grant covers {', '.join(scopes)}, which does not allow to keep titles of windows"
+    refused(done, GrantError.exit_code, words, "Ask for the scope titles", "--window-detail")
+
+
+def test_a_window_without_a_scope_for_it_is_refused(here: Path, mcilib: Run) -> None:
+    example_grant().save("state")
+    done = mcilib(
+        "run", "--state", "state", "--endpoint", "http://127.0.0.1:9", "--sources", "pointer,window"
+    )
+    refused(done, GrantError.exit_code, "does not allow to capture the window", "--sources")
 
 
 @pytest.mark.parametrize("how", ["file", "flag", "not at all"])
@@ -220,7 +291,7 @@ def test_key_detail_none_leaves_the_keyboard_out(folders: Path, monkeypatch: pyt
     spy = Spy(Collector, ends=True)
     monkeypatch.setattr(_agent, "Collector", spy)
     main(["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9", "--key-detail", "none"])
-    assert [source.name for source in spy.calls[0][1]["sources"]] == ["pointer"]
+    assert [source.name for source in spy.calls[0][1]["sources"]] == ["display", "pointer"]
 
 
 def test_key_detail_none_with_nothing_else_is_refused(here: Path, mcilib: Run) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMAND, Background, Done, Run, kinds, record, refused
+from commands import COMMAND, START, Background, Done, Run, kinds, record, refused
 from waiting import until
 
 from mcilib.consent import Grant
@@ -156,7 +156,7 @@ def test_the_banner_too(
     assert "for L\\xe4." in agent.line("records on this device")
     agent.line("Collecting.")
     assert agent.end().returncode == 0
-    assert kinds(Path("state/spool")) == {}
+    assert kinds(Path("state/spool")) == START
 
 
 def test_an_error_shows_no_control_characters(mcilib: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import stat
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from mcilib import Grant, GrantError
 from mcilib.consent import SCOPES, Gate
-from mcilib.events import EVENT_TYPES
+from mcilib.events import EVENT_TYPES, Focus, Move
 from mcilib.testing.fakes import example_grant
 
 
@@ -202,7 +203,7 @@ def test_the_gate_holds_to_scopes_and_time():
 
 def test_what_no_scope_covers_is_never_admitted():
     gate = Gate(example_grant())
-    assert not gate.admits("focus", 0)
+    assert not gate.admits("focus", 0), "neither apps nor titles is granted"
     assert not gate.admits("of a version to come", 0)
 
 
@@ -220,8 +221,30 @@ def test_the_words_of_a_scope_name_all_that_it_covers():
 
 
 def test_every_kind_of_event_has_one_scope():
-    kinds = [kind for scope in SCOPES.values() for kind in scope.kinds]
-    assert sorted([*kinds, "gap", "focus"]) == sorted(
-        EVENT_TYPES
-    )  # the one is of no scope, the other refused
-    assert len(set(kinds)) == len(kinds)
+    """But `focus`: with its title it is of `titles`, without of `apps` too. A gap is of none."""
+    kinds = [kind for name, scope in SCOPES.items() for kind in scope.kinds if name != "titles"]
+    assert sorted([*kinds, "gap"]) == sorted(EVENT_TYPES)
+    assert SCOPES["titles"].kinds == SCOPES["apps"].kinds == ("focus",)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "title"),
+    [(("apps",), None), (("titles",), "a letter"), (("apps", "titles"), "a letter")],
+)
+def test_a_title_is_of_its_own_scope(scopes, title):
+    focus = Focus(1, "editor", "a letter", 1, 2, 3, 4)
+    gate = Gate(example_grant(*scopes))
+    assert gate.admits("focus", 0)
+    assert not gate.admits("move", 0)
+    assert gate.cut(focus) == replace(focus, title=title)
+    assert gate.cut(Focus(1, "editor")) == Focus(1, "editor")
+    assert gate.cut(Move(1, 2, 3)) == Move(1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [("apps", "which program the window in use belongs to"), ("titles", "the title of that window")],
+)
+def test_what_is_kept_of_windows_is_said(scope, words):
+    assert words in " ".join(example_grant(scope).describe().split())
+    assert "window in use" not in example_grant().describe()

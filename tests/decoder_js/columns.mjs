@@ -4,6 +4,8 @@ import { isInteger, Malformed, Real, textOf, valueOf, Walk } from "./messagepack
 import { Refusal } from "./refusal.mjs";
 
 const KNOWN = "xytvuwChrkijapqBbEesdclGgYLATWzMSDPRH";
+/** Columns of several letters that are not skipped. */
+const KNOWN_LONGER = ["by"];
 const MOST_COLUMNS = 64;
 const MOST_ENTRIES = 262144;
 const MOST_TEXT = 512;
@@ -18,7 +20,10 @@ export const WORDS = [
   ..."buffer_full not_running spool invalid unsealable".split(" "),
 ];
 
-/** Name to value of the columns of one letter. */
+/** Words of the column `by`. */
+export const WORDS_OF_BY = [...WORDS, "xrecord", "pynput"];
+
+/** Name to value of the columns that are on the page. */
 export function columnsOf(content) {
   const walk = new Walk(content);
   const columns = new Map();
@@ -31,11 +36,11 @@ export function columnsOf(content) {
       const name = nameOf(walk);
       if (names.has(name)) throw new Refusal("C3", `column ${name} occurs twice`);
       names.add(name);
-      if ([...name].length > 1) {
+      if ([...name].length > 1 && !KNOWN_LONGER.includes(name)) {
         walk.pass();
         continue;
       }
-      if (!KNOWN.includes(name)) throw new Refusal("C4", `column ${name} is not known; the batch comes from a newer writer`);
+      if ([...name].length === 1 && !KNOWN.includes(name)) throw new Refusal("C4", `column ${name} is not known; the batch comes from a newer writer`);
       const start = walk.at;
       const types = typesOf(walk, name, MOST_ENTRIES - entries);
       if (types.array) entries += types.of.length;
@@ -148,10 +153,10 @@ export class Columns {
 }
 
 /** The word that a text or a number is. */
-export function wordOf(value) {
+export function wordOf(value, words = WORDS) {
   if (typeof value === "string") return value;
-  if (!isInteger(value, 0, WORDS.length - 1)) throw new Refusal("W1", `there is no word ${value}`);
-  return WORDS[value];
+  if (!isInteger(value, 0, words.length - 1)) throw new Refusal("W1", `there is no word ${value}`);
+  return words[value];
 }
 
 /** The number that an integer or a float is, exactly; NaN for everything else. */

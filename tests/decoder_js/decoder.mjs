@@ -7,7 +7,7 @@ Integers are numbers where these are exact, else BigInts; times are always BigIn
 
 import { createHash } from "node:crypto";
 
-import { Columns, columnsOf, numberOf, wordOf } from "./columns.mjs";
+import { Columns, columnsOf, numberOf, wordOf, WORDS_OF_BY } from "./columns.mjs";
 import { frameOf, headerOf } from "./frame.mjs";
 import { isBytes, isInteger, isText, Real } from "./messagepack.mjs";
 import { content, opened } from "./payload.mjs";
@@ -67,6 +67,7 @@ function metadataOf(columns) {
     plan: pairsOf(columns, "P", settingOf),
     reasons: columns.array("R"),
   };
+  metadata.backends = backendsOf(columns, [...metadata.sources.keys()]);
   if (!isText(metadata.platform, 128)) throw new Refusal("M1", "M[5] is over 128 bytes");
   if (metadata.reasons.length > MOST_PAIRS || !metadata.reasons.every((reason) => isText(reason, 256))) throw new Refusal("M3", "R is not up to 32 texts of up to 256 bytes");
   return metadata;
@@ -79,6 +80,23 @@ function nameOf(value) {
   if (typeof value !== "string" && !isInteger(value)) return undefined;
   const word = wordOf(value);
   return isText(word, 128) ? word : undefined;
+}
+
+/** Source to backend, of those that say one. */
+function backendsOf(columns, sources) {
+  if (!columns.has("by")) return new Map();
+  const by = columns.get("by");
+  if (!Array.isArray(by)) throw new Refusal("M4", "by is not an array");
+  if (by.length !== sources.length) throw new Refusal("M4", `by has ${by.length} entries for ${sources.length} sources`);
+  const backends = new Map();
+  by.forEach((value, n) => {
+    if (value === null) return;
+    if (typeof value !== "string" && !isInteger(value)) throw new Refusal("M4", "by has an entry that is no word");
+    const word = wordOf(value, WORDS_OF_BY);
+    if (!isText(word, 128)) throw new Refusal("M4", "by has a word of over 128 bytes");
+    backends.set(sources[n], word);
+  });
+  return backends;
 }
 
 /** The value of a lever, or undefined. */

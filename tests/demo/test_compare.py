@@ -43,12 +43,13 @@ def test_another_batch_id_is_a_difference_although_the_counts_agree(name: str, i
     assert all(line.startswith("batch ") and name in line for line in found)
 
 
-def test_a_gap_is_compared_but_not_with_what_was_injected() -> None:
-    gap = {**COUNTS, "gap": 1}
-    seen = [Station(name, gap, IDS) for name in ("captured", "spooled", "received", "exported")]
+@pytest.mark.parametrize("kind", ["gap", "display", "layout"])
+def test_what_nobody_injects_is_compared_but_not_with_what_was_injected(kind: str) -> None:
+    more = {**COUNTS, kind: 1}
+    seen = [Station(name, more, IDS) for name in ("captured", "spooled", "received", "exported")]
     assert differences([Station("injected", COUNTS), *seen]) == []
     assert differences([*seen[:3], Station("exported", COUNTS, IDS)]) == [
-        "gap: captured 1, spooled 1, received 1, exported 0"
+        f"{kind}: captured 1, spooled 1, received 1, exported 0"
     ]
 
 

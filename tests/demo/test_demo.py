@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from commands import COMMAND, Background, refused, run
 
+from mcilib.cli._demo.show import ARRIVE_S
+from mcilib.cli._demo.typist import plan
 from mcilib.reader import Reader
 from mcilib.sources.keyboard import KeyboardSource
 from mcilib.sources.pointer import PointerSource
@@ -28,6 +30,8 @@ from mcilib.testing.xvfb import VirtualDisplay
 
 SHORT = ("--seconds", "1s")
 KINDS = {"move", "press", "release", "scroll", "key_press", "key_release"}
+#: How things are, told at the start; nobody injects it.
+START = {"display": 1, "layout": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +72,8 @@ def test_on_a_virtual_display_all_is_received_and_the_table_says_so(temporary: P
     for kind in KINDS:
         assert len(set(rows[kind])) == 1, (kind, rows[kind])
         assert int(rows[kind][0].replace(",", "")) > 0
+    for kind in START:
+        assert rows[kind] == ["-", "1", "1", "1", "1"]
     assert "The same everywhere, by kind and by batch id." in out
     assert re.search(r"Size +\d+\.\d\d bytes per event", out)
     assert re.search(r"CPU +\d+\.\d\d s while capturing", out)
@@ -98,8 +104,10 @@ def test_json_says_the_same_and_keep_names_the_folder(tmp_path: Path, temporary:
     assert result["virtual"] is True
     counts = result["counts"]
     assert list(counts) == ["injected", "captured", "spooled", "received", "exported"]
-    assert all(counts[name] == counts["injected"] for name in counts)
-    assert result["events"] == sum(counts["injected"].values())
+    assert set(counts["injected"]) <= KINDS
+    told = {**counts["injected"], **START}
+    assert all(counts[name] == told for name in counts if name != "injected")
+    assert result["events"] == sum(told.values())
     batches = result["batches"]
     assert (
         batches["spooled"]
@@ -109,11 +117,12 @@ def test_json_says_the_same_and_keep_names_the_folder(tmp_path: Path, temporary:
     )
     assert result["bytes_per_event"] == pytest.approx(result["batch_bytes"] / result["events"], abs=0.001)
     assert result["cpu_s"] > 0
+    assert result["seconds"] < plan(1)[-1].at_s + ARRIVE_S, "it ended when all had arrived"
     assert result["wakeups"] > 0
     assert result["grant"]["given_via"] == "unattended"
     assert "Who collects:" in done.stderr, "the grant is shown here too"
     lines = (kept / "events.jsonl").read_text().splitlines()
-    assert {json.loads(line)["kind"] for line in lines} <= KINDS
+    assert {json.loads(line)["kind"] for line in lines} <= {*KINDS, *START}
     assert not list(temporary.iterdir())
 
 
@@ -189,8 +198,9 @@ def test_on_a_persons_display_nothing_is_injected(theirs: tuple[VirtualDisplay, 
     done = run("demo", "--json", *SHORT)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["virtual"], result["display"], result["events"]) == (False, display.display, 0)
-    assert "injected" not in result["counts"]
+    assert (result["virtual"], result["display"]) == (False, display.display)
+    assert result["counts"] == dict.fromkeys(("captured", "spooled", "received", "exported"), START)
+    assert "nothing was typed and nothing moved" in result["notes"]
     assert "Please type and move" in done.stderr
     assert len(sink.events) == before, "the demo injected something into a display that is not its own"
 
@@ -217,7 +227,7 @@ def test_virtual_leaves_the_persons_display_alone(theirs: tuple[VirtualDisplay, 
     result = json.loads(run("demo", "--virtual", "--json", *SHORT).stdout)
     assert result["virtual"] is True
     assert result["display"] != display.display
-    assert result["counts"]["injected"] == result["counts"]["exported"]
+    assert {**result["counts"]["injected"], **START} == result["counts"]["exported"]
     assert len(sink.events) == before
 
 
@@ -311,8 +321,6 @@ def test_a_folder_that_cannot_be_used_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_the_same_plan_each_time_with_every_kind_and_each_key_released() -> None:
-    from mcilib.cli._demo.typist import plan
-
     steps = plan(8)
     assert steps == plan(8)
     assert {step.kind for step in steps} == KINDS

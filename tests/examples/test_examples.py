@@ -91,6 +91,7 @@ def test_quickstart(run, here: Path, xserver: VirtualDisplay):
     got = [said(event) for event in Reader(here / "mcilib-state/spool").events()]
     assert of_pointer(got) == of_pointer(expected)
     assert of_keys(got) == of_keys(expected)
+    assert [event[0] for event in got if event not in expected] == ["layout"]
     assert done.stdout.count("Move(") == 20
     assert "key='letter'" in done.stdout
 
@@ -115,7 +116,7 @@ def test_agent(run, here: Path, xserver: VirtualDisplay, endpoint: str, number: 
     expected = inject(xserver, 10)
     until(lambda: list(Reader(store).headers()), what="a delivered batch")
     expected += inject(xserver, 10, start=10)
-    until(lambda: f"{140} events" in agent.line("events;"), what="all of them counted")
+    until(lambda: f"{140 + 1} events" in agent.line("events;"), what="all of them counted")
     done = agent.end(number)
     assert done.returncode == 0, done.stderr
     assert agent.seconds < 2
@@ -131,6 +132,7 @@ def test_agent(run, here: Path, xserver: VirtualDisplay, endpoint: str, number: 
     got = [said(event) for event in Reader(here).events()]  # store and spool; a batch in both is read once
     assert of_pointer(got) == of_pointer(expected)
     assert of_keys(got) == of_keys(expected)
+    assert [event[0] for event in got if event not in expected] == ["layout"]
     assert not list((spool / "tmp").iterdir())
 
 

@@ -21,11 +21,12 @@ import pytest
 import zstandard
 from batches import (
     PREFIX_BYTES,
+    batch,
     columns_of,
     frame_of,
+    one_of_each,
     parts,
     raw_of,
-    sample,
     with_columns,
     with_header,
     with_payload,
@@ -36,11 +37,11 @@ from hypothesis import strategies as st
 
 from mcilib import limits
 from mcilib.errors import BatchFormatError
-from mcilib.format.batch import decode, read_header, split_frames
+from mcilib.format.batch import decode, encode, read_header, split_frames
 from mcilib.format.seal import generate, key_id, seal
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAME = sample()
+FRAME = encode(batch(*one_of_each(), backends={"pointer": "xrecord"}))
 HEAD, PAYLOAD = parts(FRAME)
 INSIDE = PREFIX_BYTES + len(HEAD)
 """Where its payload begins."""
@@ -214,7 +215,7 @@ def test_a_column_of_another_type_or_length_is_refused(name):
         assert error.offset == INSIDE, what
 
 
-@pytest.mark.parametrize("name", sorted(COLUMNS.keys() - {"d", "T", "W", "z", "S", "D", "c", "a", "p", "q"}))
+@pytest.mark.parametrize("name", sorted(COLUMNS.keys() - {"d", "T", "W", "z", "by", "D", "c", "a", "p", "q"}))
 def test_a_missing_column_is_refused(name):
     assert _refusal(with_columns(FRAME, **{name: ...})).reason.startswith("payload: ")
 
@@ -224,7 +225,7 @@ COLUMN_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"Q": [1]}, "'Q' is not known"),
     "unknown and empty": ({"Q": b""}, "'Q' is not known"),
     "no letter": ({"\u00e9": 0}, "'\u00e9' is not known"),
-    "too many": ({f"c{n}": [] for n in range(40)}, "68 columns, more than 64"),
+    "too many": ({f"c{n}": [] for n in range(40)}, "69 columns, more than 64"),
     "weights": ({"w": 5}, "'w' holds a value out of range"),
     "weight of 64 bits": ({"w": BIG}, "'w' holds a value out of range"),
     "wide value negative": ({"v": [-1, 545, 745, 1034, 742]}, "'v' holds a value out of range"),
@@ -280,6 +281,9 @@ COLUMN_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "anchor true": ({"M": [True, *COLUMNS["M"][1:]]}, "monotonic_ns is not an integer in its range"),
     "lever NaN": ({"P": ["age_s", float("nan")]}, "a lever of 'P'"),
     "lever twice": ({"P": ["left", 1, 0, 2]}, "a name appears twice"),
+    "backends of no source": ({"S": ...}, "'by' has 1 entries for 0 sources"),
+    "backends of more sources": ({"by": [32, None]}, "'by' has 2 entries for 1 sources"),
+    "backend of no number": ({"by": [34]}, "a word that is not text"),
     "33 reasons": ({"R": ["x"] * 33}, "reasons in words, or too many"),
     "an extension beyond M": ({"M": [*COLUMNS["M"], 0, 0, msgpack.ExtType(5, b"")]}, "an extension where a value should be"),
 }  # fmt: skip

@@ -154,6 +154,7 @@ def test_every_kind_and_field_is_covered():
 def test_everything_about_a_batch_is_read_back():
     about = metadata(
         tick_ns=2 * MS, quanta_per_px=256, software="other/7", platform="plan9", clocks={"pointer": "x11", "mine": "?"},
+        backends={"mine": "of mine"},
         coverage=Coverage(1, 2, 3, 4, {"spool": 5, "of mine": 6}),
         levers={"capture": True, "motion": "thinned", "px": 2.5, "age_s": 300, "none": None},
         reasons=("battery at 12 %", "metered"),
@@ -351,6 +352,9 @@ def test_the_range_of_positions_shrinks_with_the_quantum():
         {"software": "x" * 257},
         {"platform": "x" * 129},
         {"clocks": {"pointer": None}},
+        {"backends": {"keyboard": "xrecord"}},
+        {"backends": {"pointer": None}},
+        {"backends": {"pointer": "x" * 129}},
         {"clocks": {f"source{n}": "x11" for n in range(33)}},
         {"coverage": Coverage(dropped={"spool": -1})},
         {"coverage": Coverage(excluded=0.5)},  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from mcilib.events import EVENT_TYPES, Scroll
 from mcilib.format import header as header_module
 from mcilib.format import metadata, parse, payload, rows
 from mcilib.format.batch import Coverage, decode, encode
-from mcilib.format.vocabulary import WORDS
+from mcilib.format.vocabulary import BY_WORDS, WORDS
 
 SPEC = (Path(__file__).resolve().parents[2] / "docs/spec/batch-format.md").read_text(encoding="utf-8")
 ORDER = re.findall(r"in the order `([^`]*)`", SPEC)[0].split()
@@ -29,6 +29,9 @@ def test_words_and_their_numbers():
         words += re.findall(r"`([^`]+)`", row)
         assert int(last) == len(words) - 1
     assert tuple(words) == WORDS
+    more = SPEC.split("In this column two more numbers are words, ")[1].split(";")[0]
+    more_words = {int(number): word for number, word in re.findall(r"(\d+) `([^`]+)`", more)}
+    assert more_words == {number: word for number, word in enumerate(BY_WORDS) if number >= len(WORDS)}
 
 
 def test_kind_codes():
@@ -41,6 +44,7 @@ def test_columns_are_written_in_the_order_of_the_document():
         Scroll(6_000_000_000, 0, 0, 1, 0, 7),
         coverage=Coverage(1, 2, 3, 4, {"spool": 5}),
         levers={"motion": "none"},
+        backends={"pointer": "pynput"},
         reasons=("a test",),
     )
     written = list(columns_of(encode(everything)))
@@ -55,7 +59,7 @@ def test_every_column_is_explained(name):
 
 def test_no_other_column_is_known():
     known = {name for name in map(chr, range(33, 127)) if _is_known(name)}
-    assert known == set(ORDER)
+    assert known | {"by"} == set(ORDER)
 
 
 def _is_known(name: str) -> bool:

@@ -14,20 +14,29 @@ PACKAGE = ROOT / "mcilib"
 
 # From the bottom to the top. A name covers the module and everything below it; the longest name wins.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "clock", "limits"),
+    "words": ("errors", "digest", "clock", "limits"),
     "contracts": ("events", "protocols", "statistics"),
     "pure": ("consent", "privacy", "format", "delivery", "delivery.retry"),
-    "effects": ("sources", "delivery.spool", "delivery.http", "delivery.folder", "delivery.objectstore"),
-    "workers": ("batching", "recorder", "delivery.uploader"),
+    "effects": (
+        "sources",
+        "resources",
+        "delivery.spool",
+        "delivery.http",
+        "delivery.folder",
+        "delivery.objectstore",
+    ),
+    "workers": ("batching", "recorder", "capture", "delivery.uploader"),
     "collector": ("collector",),
     "edges": ("reader", "receiver", "cli", "config", "testing", "__main__"),
 }
-WINGS = ("sources", "delivery", "format")
+WINGS = ("sources", "resources", "delivery", "format")
 
 # Modules (or packages, with a dot at the end) in which a foreign library may be imported.
 HOMES: dict[str, tuple[str, ...]] = {
     "pynput": ("sources._pynput", "sources._xkeys"),  # its listeners; its table of keysyms
-    "Xlib": ("sources._x11", "sources._xkeys", "testing."),
+    "Xlib": ("sources._x11", "sources._xkeys", "sources.display", "testing."),
+    "jeepney": ("resources.",),
+    "Quartz": ("sources._darwin",),  # macOS: times of events, taps
     "HIServices": ("cli.",),  # macOS: may this program see input?
     "tenacity": ("delivery.uploader",),
     "zstandard": ("format.",),

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sinks import KeySink
 from waiting import until
 
 from mcilib import ConfigError, KeyboardSource, KeyPress, Move, PointerSource, Press, Release, Scroll
-from mcilib.sources import _xrecord
+from mcilib.sources import _xkeys
 from mcilib.sources._xkeys import Key
 from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import ListSink
@@ -28,7 +29,7 @@ def backend() -> None:
 
 
 def heard(source: Any, drive: Any, count: int) -> ListSink:
-    sink = ListSink()
+    sink = KeySink()
     source.start(sink)
     drive()
     until(lambda: len(sink.events) >= count, what=f"{count} events")
@@ -135,7 +136,7 @@ def test_stopping_in_the_middle_of_a_nap_takes_what_waits(xserver):
 
 @pytest.mark.alone
 def test_keys_wait_for_the_read_interval_too(xserver):
-    sink, source = ListSink(), KeyboardSource(backend="xrecord", read_interval_s=1.0)
+    sink, source = KeySink(), KeyboardSource(backend="xrecord", read_interval_s=1.0)
     source.start(sink)
     xserver.tap(Q)
     xserver.sync()
@@ -200,7 +201,7 @@ def remap(xserver: Any, keysym: str) -> None:
 
 def test_a_keycode_that_is_remapped_for_a_moment_reads_as_no_known_key(xserver):
     """As programs do that type text: a spare keycode gets a character, is pressed, and loses it again."""
-    sink, source = ListSink(), KeyboardSource(backend="xrecord", read_interval_s=0.3)
+    sink, source = KeySink(), KeyboardSource(backend="xrecord", read_interval_s=0.3)
     source.start(sink)
     for _ in range(3):
         remap(xserver, "x")
@@ -213,19 +214,6 @@ def test_a_keycode_that_is_remapped_for_a_moment_reads_as_no_known_key(xserver):
     labels = [e.key for e in sink.events if isinstance(e, KeyPress)]
     assert labels[1::2] == ["letter"] * 3  # its neighbours are read as they are
     assert set(labels[::2]) <= {"letter", "other"}
-
-
-class Control:
-    """The notices of a server, one list for each time that it is asked."""
-
-    def __init__(self, *notices: Any) -> None:
-        self.notices = list(notices)
-
-    def pending_events(self) -> int:
-        return len(self.notices)
-
-    def next_event(self) -> Any:
-        return self.notices.pop(0)
 
 
 class Notice:
@@ -258,12 +246,12 @@ class Map:
 )
 def test_what_a_late_read_key_may_be_called(monkeypatch, notices, unread, after, q, z):
     maps = [Map("a"), Map(after)]
-    monkeypatch.setattr(_xrecord, "read_keymap", lambda: maps.pop(0))
-    keys = _xrecord.KeyReader()
+    monkeypatch.setattr(_xkeys, "read_keymap", lambda: maps.pop(0))
+    keys = _xkeys.KeyReader()
     keys.begin()
-    keys.changed(Control(*notices), unread=unread)
+    keys.changed(notices, unread=unread)
     assert (keys.look_up(Q, 0).char, keys.look_up(25, 0).char) == (q, z)
-    keys.changed(Control(), unread=True)
+    keys.changed([], unread=True)
     assert keys.look_up(Q, 0).char == after if notices else "a"
 
 

@@ -8,11 +8,11 @@ import time
 from functools import partial
 
 import pytest
+from sinks import KeySink
 from waiting import until
 
 from mcilib import KeyboardSource, KeyDetail, KeyPress, KeyRelease
 from mcilib.testing.conformance import check_source
-from mcilib.testing.fakes import ListSink
 
 # Physical keys of a PC keyboard, by what a US layout prints on them (evdev keycodes).
 CODE = {
@@ -28,7 +28,7 @@ def keys_of(chord: str) -> list[str]:
 
 def typed(xserver, *chords: str, detail: KeyDetail = KeyDetail.CLASS) -> list[str | None]:
     """What the last key of each chord (`altgr+q`) is called."""
-    sink, source = ListSink(), KeyboardSource(detail=detail)
+    sink, source = KeySink(), KeyboardSource(detail=detail)
     source.start(sink)
     last: list[int] = []  # places of the presses asked for
     total = 0
@@ -114,12 +114,12 @@ def test_keypad_follows_num_lock(xserver):
     ]  # fmt: skip
 
 
-def told(sink: ListSink, count: int) -> bool:
+def told(sink: KeySink, count: int) -> bool:
     return len(sink.events) == count
 
 
 def test_a_layout_changed_while_listening_is_seen(xserver):
-    sink, source = ListSink(), KeyboardSource()
+    sink, source = KeySink(), KeyboardSource()
     source.start(sink)
     for done, layout in enumerate(("us", "fr", "us"), start=1):
         xserver.setxkbmap(layout)
@@ -138,7 +138,7 @@ def test_the_second_group_of_two_layouts(xserver):
 
 
 def test_a_release_says_what_its_press_said(xserver):
-    sink, source = ListSink(), KeyboardSource()
+    sink, source = KeySink(), KeyboardSource()
     source.start(sink)
     for key, press in (("ctrl", True), ("c", True), ("ctrl", False), ("c", False)):
         xserver.key(CODE[key], press)
@@ -154,7 +154,7 @@ def test_a_release_whose_press_was_not_heard_is_no_shortcut(xserver):
     """Typed without ctrl, let go with it: the key's name would be a typed character."""
     xserver.key(CODE["q"], True)
     xserver.sync()
-    sink, source = ListSink(), KeyboardSource()
+    sink, source = KeySink(), KeyboardSource()
     source.start(sink)
     for key, press in (("ctrl", True), ("q", False), ("ctrl", False)):
         xserver.key(CODE[key], press)
@@ -166,7 +166,7 @@ def test_a_release_whose_press_was_not_heard_is_no_shortcut(xserver):
 
 def test_a_code_point_typed_with_ctrl_and_shift_is_not_spelled_out(xserver):
     """GTK and IBus take ctrl+shift+u and then hex digits for a character."""
-    sink, source = ListSink(), KeyboardSource()
+    sink, source = KeySink(), KeyboardSource()
     source.start(sink)
     hexadecimal = (30, 19, 10, 26, 54)  # u 0 1 e c
     for key, press in (("ctrl", True), ("shift", True)):
@@ -189,7 +189,7 @@ def test_detail_timing_says_when_and_not_which(xserver):
 
 
 def test_detail_none_sets_no_hook(xserver):
-    sink, source = ListSink(), KeyboardSource(detail=KeyDetail.NONE)
+    sink, source = KeySink(), KeyboardSource(detail=KeyDetail.NONE)
     before = threading.active_count()
     source.start(sink)
     xserver.tap(CODE["q"])
@@ -272,3 +272,43 @@ def test_what_other_systems_type_with_modifiers(monkeypatch, system, held, char,
         cmd=key.cmd,
         level3=key.level3,
     )
+
+
+def test_a_key_that_is_held_repeats(xserver):
+    """The server's own repeat: presses without releases between them, each with a time of its own."""
+    sink, source = KeySink(), KeyboardSource()
+    source.start(sink)
+    xserver.key(CODE["q"], True)
+    xserver.sync()
+    until(lambda: len(sink.events) >= 4, what="three repeats (the first comes after some 0.5 s)")
+    xserver.key(CODE["q"], False)
+    xserver.sync()
+    until(lambda: isinstance(sink.events[-1], KeyRelease))
+    source.stop()
+    *presses, release = sink.events
+    assert {(type(event), event.key) for event in presses} == {(KeyPress, "letter")}
+    assert release == KeyRelease(release.t_ns, "letter")
+    times = [event.t_ns for event in sink.events]
+    assert times == sorted(set(times))
+
+
+def test_keys_that_overlap_keep_their_own_releases(xserver):
+    """Rollover: the second key goes down before the first is up."""
+    sink, source = KeySink(), KeyboardSource()
+    source.start(sink)
+    for code, down in (
+        ("q", True),
+        ("1", True),
+        ("q", False),
+        ("space", True),
+        ("1", False),
+        ("space", False),
+    ):
+        xserver.key(CODE[code], down)
+    xserver.sync()
+    until(lambda: len(sink.events) == 6)
+    source.stop()
+    assert [(event.kind, event.key) for event in sink.events] == [
+        ("key_press", "letter"), ("key_press", "digit"), ("key_release", "letter"),
+        ("key_press", "space"), ("key_release", "digit"), ("key_release", "space"),
+    ]  # fmt: skip

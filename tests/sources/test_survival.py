@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +26,10 @@ def inject(display, seconds: float = 0.2) -> None:
         display.move(100 + i + int(time.monotonic() * 7) % 500, 100)
         display.tap(24)
     display.sync()
+
+
+def loop_of(source):
+    return source._loop or source._reader._loop
 
 
 def gaps(sink: ListSink) -> list[Gap]:
@@ -62,7 +67,7 @@ def test_connection_killed_by_the_server(own_xserver, make):
     source.start(sink)
     inject(own_xserver)
     until(lambda: len(sink.events) >= 20)
-    record = source._loop._listener._display_record
+    record = loop_of(source)._listener._display_record
     other = Display()
 
     from Xlib.protocol import request
@@ -77,6 +82,21 @@ def test_connection_killed_by_the_server(own_xserver, make):
     assert source.health().ok
     source.stop()
     assert len(gaps(sink)) == 1
+
+
+@pytest.mark.parametrize("make", SOURCES)
+def test_server_reset(own_xserver, make):
+    """As at the end of a session: the server lives on and forgets everybody."""
+    sink, source = ListSink(), make()
+    source.start(sink)
+    inject(own_xserver)
+    until(lambda: len(sink.events) >= 20)
+    os.kill(own_xserver._server.pid, signal.SIGHUP)
+    until(lambda: gaps(sink), timeout_s=5)
+    assert own_xserver._server.poll() is None
+    until(lambda: source.health().ok)
+    source.stop()
+    assert [(gap.source, gap.duration_ns < 5e9) for gap in gaps(sink)] == [(source.name, True)]
 
 
 @pytest.mark.parametrize("make", SOURCES)

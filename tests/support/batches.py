@@ -213,6 +213,14 @@ COVERAGES: st.SearchStrategy[Coverage] = st.builds(
     Coverage, _BIG, _BIG, _BIG, _BIG, st.dictionaries(_NAMES, _BIG, max_size=4)
 )
 
+
+def _heard(about: Metadata) -> st.SearchStrategy[Metadata]:
+    """The same, with backends of some of its sources."""
+    words = st.sampled_from(["xrecord", "pynput", "x11"]) | _NAMES
+    some = st.fixed_dictionaries({}, optional=dict.fromkeys(about.clocks, words))
+    return some.map(lambda backends: replace(about, backends=backends))
+
+
 METADATA: st.SearchStrategy[Metadata] = st.builds(
     Metadata,
     anchor=st.builds(ClockAnchor, st.integers(0, 10**16), st.integers(0, 4 * 10**18)),
@@ -225,7 +233,7 @@ METADATA: st.SearchStrategy[Metadata] = st.builds(
     coverage=COVERAGES,
     levers=st.dictionaries(_NAMES, _LEVERS, max_size=4),
     reasons=st.lists(_TEXTS, max_size=3).map(tuple),
-)
+).flatmap(_heard)
 
 
 def batches_of(events: st.SearchStrategy[Event] = EVENTS, max_size: int = 40) -> st.SearchStrategy[Batch]:

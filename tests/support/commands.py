@@ -146,7 +146,10 @@ def input_on(display: VirtualDisplay) -> None:
     time.sleep(0.1)
 
 
-INPUT = {"move": 10, "press": 1, "release": 1, "key_press": 1, "key_release": 1}
+#: What an agent for everything of `example_grant` tells at its start.
+START = {"display": 1, "layout": 1}
+#: What `input_on` comes out as, with that of the one agent that heard it.
+INPUT = {**START, "move": 10, "press": 1, "release": 1, "key_press": 1, "key_release": 1}
 
 
 def kinds(path: Path) -> dict[str, int]:

@@ -21,7 +21,7 @@ def recorder(
     if started:
         made.start()
     else:
-        made._running = True
+        made._running = made._taking = True
     return made, spool
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mcilib.errors import DisplayError
-from mcilib.events import Event, Gap, KeyPress, KeyRelease, Move, Press, Release, Scroll
+from mcilib.events import Event, Gap, KeyPress, KeyRelease, Layout, Move, Press, Release, Scroll
 from mcilib.testing.xvfb import VirtualDisplay
 
 #: What an event says, without its time.
@@ -57,6 +57,8 @@ def said(event: Event) -> Said:
             return event.kind, event.key
         case Gap():
             return event.kind, event.source
+        case Layout():
+            return event.kind, event.name
     raise TypeError(f"{event.kind} is nothing that is typed")
 
 

@@ -202,6 +202,28 @@ def _about() -> dict[str, Case]:
         "S_half": columns("M3", "a source without a clock", **ONE, S=[16]),
         "S_twice": columns("M3", "a source twice, once as a number", **ONE, S=[16, 21, "pointer", 22]),
         "S_many": columns("M3", "33 sources", **ONE, S=[word for n in range(33) for word in (f"s{n}", 21)]),
+        "by_nil": columns("M4", "nil instead of backends", **ONE, S=[16, 21], by=None),
+        "by_text": columns("M4", "a backend that is in no array", **ONE, S=[16, 21], by="xrecord"),
+        "by_few": columns("M4", "one backend for two sources", **ONE, S=[16, 21, 17, 21], by=[32]),
+        "by_many": columns("M4", "two backends for one source", **ONE, S=[16, 21], by=[32, None]),
+        "by_alone": columns("M4", "a backend of no source", **ONE, by=[32]),
+        "by_true": columns("M4", "a backend of true", **ONE, S=[16, 21], by=[True]),
+        "by_float": columns("M4", "the number of a backend as a float", **ONE, S=[16, 21], by=[32.0]),
+        "by_long": columns("M4", "a backend of 129 bytes", **ONE, S=[16, 21], by=["x" * 129]),
+        "by_number": columns(
+            "W1", "the number of no word, not even of a backend", **ONE, S=[16, 21], by=[34]
+        ),
+        "by_negative": columns("W1", "a negative number of a backend", **ONE, S=[16, 21], by=[-1]),
+        "by_array": columns("C5", "an array among backends", **ONE, S=[16, 21], by=[[]]),
+        "by_entries": bad(
+            "C6", "backends that state a billion entries", of_raw(b"\x81\xa2by\xdd\x3b\x9a\xca\0")
+        ),
+        "by_text_long": columns("C7", "a backend of 513 bytes", **ONE, S=[16, 21], by=["x" * 513]),
+        "backend_as_clock": columns("W1", "the number of a backend where a clock belongs", **ONE, S=[16, 32]),
+        "backend_as_platform": about("W1", "the number of a backend where a platform belongs", 5, 33),
+        "backend_as_key": columns(
+            "W1", "the number of a backend where a key belongs", k=b"\4", **RARE, E=[33]
+        ),
         "D_negative": columns("M3", "-1 events lost", **ONE, D=[27, -1]),
         "P_infinite": columns("M3", "a lever at infinity", **ONE, P=["age_s", float("inf")]),
         "P_bytes": columns("M3", "a lever of bytes", **ONE, P=["age_s", b"1"]),

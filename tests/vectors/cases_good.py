@@ -55,7 +55,7 @@ def by_hand(
         about,
         tuple(rules.split()),
         lambda: of_columns(columns),
-        batch(*events, **NOTHING, **fields),
+        batch(*events, **{**NOTHING, **fields}),
         canonical,
     )
 
@@ -361,6 +361,34 @@ def _about() -> dict[str, Case]:
                 levers={"motion": "thinned", "tolerance_px": 2.5, "age_s": 300, "upload": None, "keys": True},
                 reasons=("battery below 20 %", "metered network"),
             ),
+        ),
+        "backends": by_hand(
+            "what the sources were heard with: words of this column only, a word of all, text, and one that does not say",
+            "M4 W1",
+            {"M": ABOUT, "S": [16, 21, 17, 21, 18, 22, "gaze", 22, "pen", 23], "by": [32, 33, 21, "camera", None]},
+            clocks={"pointer": "x11", "keyboard": "x11", "window": "callback", "gaze": "callback", "pen": "trace"},
+            backends={"pointer": "xrecord", "keyboard": "pynput", "window": "x11", "gaze": "camera"},
+        ),
+        "backends_as_text": by_hand(
+            "words that have a number, as text", "M4 N1",
+            {"by": ["xrecord", "pynput", "trace"], "S": [16, 21, 17, 21, 18, 23], "M": ABOUT},
+            clocks={"pointer": "x11", "keyboard": "x11", "window": "trace"},
+            backends={"pointer": "xrecord", "keyboard": "pynput", "window": "trace"}, canonical=False,
+        ),
+        "backends_elsewhere": by_hand(
+            "words of the column of backends are text everywhere else", "M4 W1",
+            {"k": b"\4\x08", "i": [0, 0], "j": [0, 0], "E": ["pynput"], "L": ["xrecord"], "M": [*ABOUT[:5], "xrecord"],
+             "S": ["xrecord", "pynput"], "by": [32]},
+            KeyPress(at(0), "pynput"), Layout(at(0), "xrecord"),
+            platform="xrecord", clocks={"xrecord": "pynput"}, backends={"xrecord": "xrecord"},
+        ),
+        "backends_not_said": by_hand(
+            "no source says what it was heard with", "N1",
+            {"M": ABOUT, "S": [16, 21, 17, 21], "by": [None, None]},
+            clocks={"pointer": "x11", "keyboard": "x11"}, canonical=False,
+        ),
+        "backends_of_no_source": by_hand(
+            "an empty column of backends, and no sources", "N1", {"M": ABOUT, "by": []}, canonical=False
         ),
         "levers_extreme": by_hand(
             "the largest and smallest integer of a plan, one like a number of a word, and a float", "M3",

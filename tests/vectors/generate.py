@@ -68,6 +68,8 @@ def expected(case: Case, frame: bytes) -> dict[str, Any]:
         raise SystemExit(f"generate: {case.about}: it is not refused")
     metadata = asdict(case.batch.metadata)
     anchor = metadata.pop("anchor")
+    if not metadata["backends"]:  # vectors that are older than it do not change
+        del metadata["backends"]
     read: dict[str, Any] = plain(
         {
             "version": case.version,

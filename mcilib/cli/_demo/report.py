@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mcilib.cli._demo.stations import Station, kinds_of
+from mcilib.cli._demo.stations import NOT_INJECTED, Station, kinds_of
 from mcilib.cli._output import count
 from mcilib.statistics import Statistics
 
@@ -69,7 +69,7 @@ def table(figures: Figures) -> str:
     rule = "  " + "─" * (12 + 12 * len(names))
     lines = ["", _row("events", names), rule]
     for kind in kinds_of(stations):
-        lines.append(_row(kind, [f"{station.counts.get(kind, 0):,}" for station in stations]))
+        lines.append(_row(kind, [_cell(station, kind) for station in stations]))
     totals = [f"{sum(station.counts.values()):,}" for station in stations]
     batches = ["" if s.batches is None else f"{len(s.batches):,}" for s in stations]
     lines += [rule, _row("all", totals), _row("batches", batches), ""]
@@ -81,6 +81,11 @@ def table(figures: Figures) -> str:
     lines += ["", "  Read it:", *(f"    {command}" for command in figures.read)]
     lines += ["  Delete it:", f"    {figures.delete}"]
     return "\n".join(lines)
+
+
+def _cell(station: Station, kind: str) -> str:
+    is_there = station.name != "injected" or kind not in NOT_INJECTED
+    return f"{station.counts.get(kind, 0):,}" if is_there else "-"
 
 
 def _row(label: str, cells: Sequence[str]) -> str:
@@ -127,7 +132,7 @@ def notes_on(run: Statistics) -> list[str]:
         notes.append(
             f"{count(capture.gap_count, 'gap')}, {capture.gap_s:.1f} s in which a source could not see"
         )
-    if not any(capture.captured.values()):
+    if not any(number for kind, number in capture.captured.items() if kind not in NOT_INJECTED):
         notes.append("nothing was typed and nothing moved")
     return notes
 

@@ -21,7 +21,7 @@ from typing import Any, Self, TextIO, TypeVar
 
 from mcilib.cli._demo.children import Typist, start_receiver
 from mcilib.cli._demo.report import Figures, commands, notes_on
-from mcilib.cli._demo.stations import Station, differences, export, look_at_spool, read
+from mcilib.cli._demo.stations import NOT_INJECTED, Station, differences, export, look_at_spool, read
 from mcilib.cli._output import count
 from mcilib.collector import Collector
 from mcilib.consent import Gate, Grant
@@ -29,6 +29,8 @@ from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, DeliveryError, GrantError, StoreError
+from mcilib.sources._x11 import on_x11
+from mcilib.sources.display import DisplaySource
 from mcilib.sources.keyboard import KeyboardSource
 from mcilib.sources.pointer import PointerSource
 
@@ -113,8 +115,9 @@ class Demo:
             self._stack.enter_context(_environment(DISPLAY=typist.display, WAYLAND_DISPLAY=None))
         display = os.environ.get("DISPLAY", sys.platform)
 
+        displays = [DisplaySource()] if on_x11() else []
         collector = Collector(
-            sources=[PointerSource(), KeyboardSource()],
+            sources=[*displays, KeyboardSource(), PointerSource()],
             grant=grant, state_dir=state, batch_max_events=BATCH_EVENTS,
         )  # fmt: skip
         self._stack.callback(collector.stop)
@@ -209,7 +212,7 @@ class Demo:
         self._say(f"Typing and moving for {seconds:.0f} seconds on the virtual display {typist.display}.")
         injected = typist.perform(lambda done: self._progress(done, f"{done:4.0%}"))
         until_s = time.monotonic() + ARRIVE_S
-        while dict(collector.statistics().capture.captured) != injected and time.monotonic() < until_s:
+        while _of_hands(collector) != injected and time.monotonic() < until_s:
             time.sleep(0.05)
         return injected
 
@@ -228,6 +231,12 @@ class Demo:
     def _restore_signals(self) -> None:
         for number, handler in self._signals.items():
             signal.signal(number, handler)
+
+
+def _of_hands(collector: Collector) -> dict[str, int]:
+    """What was captured that can have been injected."""
+    captured = collector.statistics().capture.captured
+    return {kind: number for kind, number in captured.items() if kind not in NOT_INJECTED}
 
 
 def _upload(spool: Path, endpoint: str, grant: Grant) -> None:

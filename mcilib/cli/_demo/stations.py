@@ -14,6 +14,9 @@ from mcilib.errors import BatchFormatError, StoreError
 from mcilib.events import EVENT_TYPES, KeyPress, event_count
 from mcilib.reader import Reader
 
+NOT_INJECTED = frozenset({"gap", "display", "layout"})
+"""What sources tell of themselves and of how things are: nobody's hand does it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Station:
@@ -60,8 +63,7 @@ def differences(stations: Sequence[Station]) -> list[str]:
     """One line for each kind and each batch that is not the same at all stations; empty when all is well."""
     found = []
     for kind in kinds_of(stations):
-        # What was injected has no gaps: that one could not see is told by the source.
-        told = [s for s in stations if not (s.name == "injected" and kind == "gap")]
+        told = [s for s in stations if not (s.name == "injected" and kind in NOT_INJECTED)]
         if len({station.counts.get(kind, 0) for station in told}) > 1:
             found.append(f"{kind}: " + ", ".join(f"{s.name} {s.counts.get(kind, 0):,}" for s in told))
     named = [(station.name, station.batches) for station in stations if station.batches is not None]

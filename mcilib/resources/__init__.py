@@ -1,0 +1,1 @@
+"""What state the machine is in: whether somebody is there who may be recorded."""
