@@ -161,7 +161,7 @@ def test_a_batch_begins_with_what_the_displays_are_from_then_on(several):
 
     from mcilib.sources._x11 import connect
 
-    hand = connect()
+    hand = connect(whole=True)
 
     def moved(x: int) -> None:
         seen = recorder.statistics().captured.get("move", 0)

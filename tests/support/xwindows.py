@@ -115,8 +115,23 @@ def openbox() -> Iterator[subprocess.Popen[bytes]]:
         except XError:
             return False
 
+    def listed() -> list[int]:
+        found = program.root.get_full_property(program.atom("_NET_CLIENT_LIST"), 0)
+        return list(found.value) if found is not None else []
+
+    def takes_in() -> bool:
+        probe.unmap()
+        probe.map()
+        program.display.sync()
+        return probe.id in listed()
+
     try:
         until(manages, what="openbox manages")
+        probe = program.open("Probe")  # it says that it manages before it looks after new windows
+        until(takes_in, what="openbox takes in a new window")
+        probe.destroy()
+        program.display.sync()
+        until(lambda: probe.id not in listed(), what="openbox has let it go")
         yield process
     finally:
         program.close()
