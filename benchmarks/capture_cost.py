@@ -70,6 +70,7 @@ from rig import (
 from mcilib import PointerSource
 from mcilib.events import Event, KeyPress, Move
 from mcilib.reader import Reader, coverage, timeline
+from mcilib.testing.fakes import ListSink
 from mcilib.testing.xvfb import VirtualDisplay
 
 SOURCES = ("pointer", "display", "keyboard", "window")
@@ -391,21 +392,17 @@ def flood(place: Place, rate_hz: int, seconds: float) -> dict[str, Any]:
 # --- timestamps ---------------------------------------------------------------------------------------------
 
 
-class TimedSink:
+class TimedSink(ListSink):
     """Keeps moves with the time at which they were told."""
 
-    room = 1_000_000
-
     def __init__(self) -> None:
+        super().__init__()
         self.moves: list[tuple[Move, int]] = []
 
     def emit(self, event: Event, /) -> bool:
         if isinstance(event, Move):
             self.moves.append((event, time.monotonic_ns()))
         return True
-
-    def emit_all(self, events: Sequence[Event], /) -> int:
-        return sum([self.emit(event) for event in events])
 
 
 def timestamps(display: VirtualDisplay, interval_s: float, seconds: float) -> dict[str, Any]:

@@ -137,19 +137,11 @@ class Batcher:
         """One event, into the open batch or the next one."""
         try:
             batch = self.open if self.open is not None else self._begin(event.t_ns)
-            if type(event) is Move and event.t_ns < self._moves_until_ns:  # as nearly all are
-                invalid = batch.invalid
-                if not batch.add(event):
-                    self.close()
-                    self._begin(event.t_ns).add(event)
-                    self._has_input = True
-                elif batch.invalid == invalid:
-                    self._has_input = True
-                return
-            if not self._gate.admits(event.kind, batch.anchor.to_wall_ns(event.t_ns)):
-                self._set_aside("excluded", event_count(event))
-                return
-            event = self._gate.cut(event)
+            if type(event) is not Move or event.t_ns >= self._moves_until_ns:  # nearly all are such moves
+                if not self._gate.admits(event.kind, batch.anchor.to_wall_ns(event.t_ns)):
+                    self._set_aside("excluded", event_count(event))
+                    return
+                event = self._gate.cut(event)
             invalid = batch.invalid
             if self._must_begin(event) or not batch.add(event):
                 self.close()

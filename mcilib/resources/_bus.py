@@ -83,7 +83,7 @@ class Bus:
                     return reply.body
             self._replies.clear()
             self._wait()
-            self._take()
+            self.read()
 
     def watch(self, sender: str, path: str, interface: str, member: str, argument: str = "") -> str:
         """Hear signals of this kind and no others (with `argument` as their first); the rule, for `unwatch`."""
@@ -103,10 +103,6 @@ class Bus:
 
     def _rule(self, member: str, rule: str) -> None:
         self.ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, "s", rule)
-
-    def read(self) -> None:
-        """Take in what has come. Waits for nothing."""
-        self._take()
 
     def signals(self) -> list[tuple[str, str, tuple[Any, ...]]]:
         """Interface, member and body of each signal since the last call, in order; also of those that came
@@ -133,7 +129,8 @@ class Bus:
         if not ready:
             raise TimeoutError("the bus does not answer")
 
-    def _take(self) -> None:
+    def read(self) -> None:
+        """Takes in what has come. Waits for nothing."""
         from jeepney import MessageType
 
         for message in self._parser.feed(self._receive()):

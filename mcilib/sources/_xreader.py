@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
 from mcilib.errors import ConfigError, DisplayError
-from mcilib.events import Event, Gap
+from mcilib.events import Display, Event, Focus, Gap
 from mcilib.protocols import EventSink
 from mcilib.sources._listening import ListenerLoop
 from mcilib.sources._x11 import ServerClock, on_x11
@@ -148,6 +149,14 @@ class XReader:
     def _tell_gap(self, t_ns: int, duration_ns: int) -> None:
         gaps: Told = [Gap(t_ns, duration_ns, part.name) for part in self._parts]
         self._emit(gaps)
+
+
+_State = TypeVar("_State", Display, Focus)
+
+
+def is_news(state: _State, told: _State | None) -> bool:
+    """Whether it says something else than the last that was told, apart from when."""
+    return told is None or replace(state, t_ns=told.t_ns) != told
 
 
 class XSource:

@@ -9,7 +9,8 @@ from mcilib import limits
 from mcilib.clock import Clock
 from mcilib.events import Display
 from mcilib.format.rows import DISPLAY_MAX
-from mcilib.sources._xreader import XSource
+from mcilib.sources._x11 import x_error
+from mcilib.sources._xreader import XSource, is_news
 from mcilib.sources._xrecord import Told
 
 _CLOCKWISE = {0x1: 0, 0x2: 270, 0x4: 180, 0x8: 90}
@@ -59,13 +60,12 @@ class DisplaySource(XSource):
         found = {display.display: display for display in displays or [_screen(self._control, now_ns)]}
         for number in sorted({*found, *self._known}):
             now = found.get(number, Display(now_ns, number, 0, 0, 0, 0))
-            if _without_time(now) != _without_time(self._known.get(number)):
+            if is_news(now, self._known.get(number)):
                 out.append(now)
         self._known = found
 
 
 def _displays(control: Any, now_ns: int) -> list[Display]:
-    from Xlib.error import XError
     from Xlib.ext import randr
 
     root = control.screen().root
@@ -75,7 +75,7 @@ def _displays(control: Any, now_ns: int) -> list[Display]:
     for number, crtc in enumerate(resources.crtcs[: DISPLAY_MAX + 1]):
         try:
             info = randr.get_crtc_info(control, crtc, resources.config_timestamp)
-        except XError:  # it has just gone, of which there will be a notice
+        except x_error():  # it has just gone, of which there will be a notice
             continue
         if not (info.mode and info.width and info.height):
             continue
@@ -90,9 +90,3 @@ def _screen(control: Any, now_ns: int) -> Display:
     """All of it, for a server that lists no displays."""
     root = control.screen().root.get_geometry()
     return Display(now_ns, 0, 0, 0, root.width, root.height)
-
-
-def _without_time(display: Display | None) -> tuple[object, ...] | None:
-    if display is None:
-        return None
-    return display.x, display.y, display.width, display.height, display.scale, display.rotation

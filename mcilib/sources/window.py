@@ -11,7 +11,7 @@ from mcilib.events import Focus
 from mcilib.format.metadata import NAME_MAX_BYTES
 from mcilib.format.rows import TITLE_MAX_BYTES
 from mcilib.sources._x11 import x_error
-from mcilib.sources._xreader import XSource
+from mcilib.sources._xreader import XSource, is_news
 from mcilib.sources._xrecord import PROPERTY_CHANGES, PROPERTY_NOTIFY, Told
 from mcilib.statistics import Health, Problem
 
@@ -114,7 +114,7 @@ class WindowSource(XSource):
         self._tell(self._focus(t_ns) or Focus(t_ns, None), out)
 
     def _tell(self, focus: Focus, out: Told) -> None:
-        if self._told is None or _without_time(focus) != _without_time(self._told):
+        if is_news(focus, self._told):
             out.append(focus)
             self._told = focus
 
@@ -186,7 +186,3 @@ def _shown(raw: bytes, encoding: str, max_bytes: int) -> str | None:
     """As text without control characters, cut to what a batch may hold; None when nothing is left."""
     text = "".join(c if c.isprintable() else " " for c in raw.decode(encoding, "replace"))
     return text.encode()[:max_bytes].decode(errors="ignore").strip() or None
-
-
-def _without_time(focus: Focus) -> tuple[object, ...]:
-    return focus.app, focus.title, focus.x, focus.y, focus.width, focus.height

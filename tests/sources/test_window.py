@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -34,20 +33,6 @@ _MS = 1_000_000
 @pytest.fixture(autouse=True)
 def backend() -> None:
     """There is one."""
-
-
-@pytest.fixture
-def program(xserver) -> Iterator[Program]:
-    program = Program()
-    yield program
-    program.close()
-
-
-@pytest.fixture
-def manager(xserver) -> Iterator[Manager]:
-    manager = Manager()
-    yield manager
-    manager.retire()
 
 
 def place(focus: Focus) -> tuple[int | None, ...]:
@@ -207,11 +192,8 @@ def test_a_window_that_is_closed_is_no_longer_in_use(program, manager):
     assert apps(sink) == ["Editor", None]
 
 
-def test_focus_lies_between_the_events_before_and_after_it(xserver, program, manager):
-    """A click that raises a window, read with it half a second later."""
-    first, second = program.open("First"), program.open("Second")
-    manager.use(first)
-    sink = KeySink()
+def reading_late(sink: KeySink) -> tuple[PointerSource, KeyboardSource, WindowSource]:
+    """Input and windows into one sink, read together twice a second; started."""
     sources = (
         PointerSource(read_interval_s=0.5),
         KeyboardSource(read_interval_s=0.5),
@@ -220,6 +202,15 @@ def test_focus_lies_between_the_events_before_and_after_it(xserver, program, man
     for source in sources:
         source.read_with(sources[0])
         source.start(sink)
+    return sources
+
+
+def test_focus_lies_between_the_events_before_and_after_it(xserver, program, manager):
+    """A click that raises a window, read with it half a second later."""
+    first, second = program.open("First"), program.open("Second")
+    manager.use(first)
+    sink = KeySink()
+    sources = reading_late(sink)
     expected: list[object] = ["First"]
     for n in range(8):
         app, window = (("Second", second), ("First", first))[n % 2]
@@ -244,14 +235,7 @@ def test_focus_that_is_read_late_lies_between_them_too(xserver, program, manager
     """When so much has happened that a read is no longer hastened."""
     first, second = program.open("First"), program.open("Second")
     sink = KeySink()
-    sources = (
-        PointerSource(read_interval_s=0.5),
-        KeyboardSource(read_interval_s=0.5),
-        WindowSource(read_interval_s=0.5),
-    )
-    for source in sources:
-        source.read_with(sources[0])
-        source.start(sink)
+    sources = reading_late(sink)
     for _ in range(40):
         manager.use(first)
         time.sleep(0.005)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from recording import batches
 from sinks import KeySink
 from waiting import until
-from xwindows import Manager, Program, apps, focuses
+from xwindows import Program, apps, focuses
 
 from mcilib import KeyboardSource, PointerSource, Recorder, limits
 from mcilib.consent import Gate
@@ -28,20 +27,6 @@ _PROPERTY_CHANGE = 1 << 22
 @pytest.fixture(autouse=True)
 def backend() -> None:
     """There is one."""
-
-
-@pytest.fixture
-def program(xserver) -> Iterator[Program]:
-    program = Program()
-    yield program
-    program.close()
-
-
-@pytest.fixture
-def manager(xserver) -> Iterator[Manager]:
-    manager = Manager()
-    yield manager
-    manager.retire()
 
 
 def first_focus(*, titles: bool) -> Focus:
