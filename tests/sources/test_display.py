@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from itertools import cycle, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from recording import batches
@@ -15,7 +16,7 @@ from xservers import DUMMY_DRIVER, MODE, xephyr, xorg, xrandr, xvfb
 from mcilib import PointerSource, Recorder
 from mcilib.consent import Gate
 from mcilib.events import Display, Event
-from mcilib.sources.display import DisplaySource
+from mcilib.sources.display import DisplaySource, _displays
 from mcilib.testing.conformance import check_source
 from mcilib.testing.fakes import ListSink, MemorySpool, example_grant
 
@@ -204,3 +205,26 @@ def test_told_anew_by_a_server_that_came_back(own_xserver):
     source.stop()
     assert [event.kind for event in sink.events] == ["display", "gap", "display"]
     assert said(sink.events)[-1] == (0, 0, 0, 1280, 700, 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "mode", "size", "scale", "degrees"),
+    [
+        (0x1, (1920, 1080), (3840, 2160), 0.5, 0),  # xrandr --scale 2x2
+        (0x2, (1920, 1080), (2160, 3840), 0.5, 270),
+        (0x14, (1920, 1080), (960, 540), 2.0, 180),  # and mirrored
+        (0x8, (1920, 1080), (1080, 1920), 1.0, 90),
+    ],
+)
+def test_a_display_under_a_transform_has_a_scale(monkeypatch, rotation, mode, size, scale, degrees):
+    """Answers of a server made up by hand: none that runs here knows transforms."""
+    from Xlib.ext import randr
+
+    resources = SimpleNamespace(
+        modes=[{"id": 7, "width": mode[0], "height": mode[1]}], crtcs=[1], config_timestamp=0
+    )
+    info = SimpleNamespace(mode=7, x=5, y=6, width=size[0], height=size[1], rotation=rotation)
+    monkeypatch.setattr(randr, "get_screen_resources_current", lambda root: resources)
+    monkeypatch.setattr(randr, "get_crtc_info", lambda control, crtc, timestamp: info)
+    control = SimpleNamespace(screen=lambda: SimpleNamespace(root=None))
+    assert _displays(control, 9) == [Display(9, 0, 5, 6, size[0], size[1], scale, degrees)]
