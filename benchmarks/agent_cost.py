@@ -14,9 +14,10 @@ import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rig import (
@@ -61,14 +62,19 @@ SUBJECTS = ("bare", "mcilib")
 
 @contextlib.contextmanager
 def running(
-    subject: str, display: VirtualDisplay, folder: Path, endpoint: str, *flags: str
+    subject: str,
+    display: VirtualDisplay,
+    folder: Path,
+    endpoint: str,
+    *flags: str,
+    machine: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Process]:
-    """The subject, listening. Its `began_s` is when it was started."""
+    """The subject, listening, with `machine` in its environment. Its `began_s` is when it was started."""
     if subject == "bare":
-        process = Process([*PYTHON, "-c", BARE], env=display.environ())
+        process = Process([*PYTHON, "-c", BARE], env={**display.environ(), **machine})
         process.line("ready")
     else:
-        process = agent(folder / "state", endpoint, display.environ(), *flags)
+        process = agent(folder / "state", endpoint, {**display.environ(), **machine}, *flags)
     with process:
         yield process
         process.end(9 if subject == "bare" else 15)

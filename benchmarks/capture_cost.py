@@ -39,7 +39,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,8 @@ class Place:
     display: VirtualDisplay
     folder: Path
     endpoint: str
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """Environment of an agent (not of the bare listener) on an emulated machine."""
 
 
 @contextlib.contextmanager
@@ -146,8 +148,10 @@ def running(subject: str, place: Place, state: Path) -> Iterator[Process]:
         config = place.folder / "battery.toml"
         config.write_text(BATTERY_CONFIG)
         flags += ["--config", str(config)]
-    name = "bare" if subject == BARE else "mcilib"
-    with agent_cost.running(name, place.display, place.folder, place.endpoint, *flags) as process:
+    name, machine = ("bare", {}) if subject == BARE else ("mcilib", place.machine)
+    with agent_cost.running(
+        name, place.display, place.folder, place.endpoint, *flags, machine=machine
+    ) as process:
         yield process
 
 

@@ -79,6 +79,16 @@ class Process:
         self._popen.stdin.write(line + "\n")
         self._popen.stdin.flush()
 
+    def finish(self, number: int = signal.SIGTERM, timeout_s: float = 20.0) -> None:
+        """Sends a signal and returns when it has ended; until the end of `with`, /proc still tells what it cost."""
+        too_late = threading.Timer(timeout_s, self._popen.kill)
+        too_late.start()
+        try:
+            self._popen.send_signal(number)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        finally:
+            too_late.cancel()
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and gives the exit code."""
         self._popen.send_signal(number)
@@ -123,11 +133,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def steady_display() -> Iterator[VirtualDisplay]:
+def steady_display(width_px: int = 1280, height_px: int = 800) -> Iterator[VirtualDisplay]:
     """A virtual display on which held keys do not repeat by themselves, however slow the machine is."""
     from Xlib.display import Display
 
-    with VirtualDisplay() as virtual:
+    with VirtualDisplay(width_px=width_px, height_px=height_px) as virtual:
         control = Display(virtual.display)
         control.change_keyboard_control(auto_repeat_mode=0)
         control.sync()
@@ -183,6 +193,19 @@ def cost(pid: int, thread: int | None = None) -> Cost:
             status = (task / "status").read_text()
             wakeups += int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
     return Cost(cpu_ns / 1e9, wakeups)
+
+
+def process_cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, to the nanosecond and with those of its threads that have ended."""
+    return time.clock_gettime((~pid << 3) | 2)  # its CPU clock: clock_getcpuclockid(3)
+
+
+def written_bytes(pid: int) -> int:
+    """What a process had the system write to a disk."""
+    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("write_bytes:"):
+            return int(line.split()[1])
+    raise LookupError(f"/proc/{pid}/io")
 
 
 def settle(pid: int, quiet_s: float = 0.3, timeout_s: float = 20.0) -> None:

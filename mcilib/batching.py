@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from operator import sub
+from typing import Any
 
 from mcilib import limits
 from mcilib.clock import Clock, ClockAnchor
@@ -14,6 +15,8 @@ from mcilib.consent import Gate
 from mcilib.events import Display, Event, Gap, Layout, Move, event_count
 from mcilib.format.open_batch import OpenBatch
 from mcilib.format.rows import writable
+from mcilib.policy.plan import Motion, Plan
+from mcilib.sampler import ThinnedBatch
 
 _NO_INPUT = (Display, Layout, Gap)
 
@@ -23,12 +26,13 @@ class Batcher:
 
     A batch ends when the next row would be one more than `max_events`, or more than `max_bytes` before
     compression; when it is `max_age_s` old; when the wall clock was stepped or the machine slept; and before a
-    display or the keyboard layout changes, so that the change is the first row of the next one. A sleep becomes
-    a `Gap` of source `suspend`. How events fall into batches by count, size and age changes nothing about the
-    rows.
+    display or the keyboard layout changes, so that the change is the first row of the next one; and when a plan
+    with other motion, tolerance or ticks is adopted. A sleep becomes a `Gap` of source `suspend`. How events fall
+    into batches by count, size and age changes nothing about the rows, if they are not thinned (`mcilib.sampler`).
 
     `set_aside(cause, count)` is told of events that become no row: `excluded` by the gate, `invalid`, and
-    `coalesced` in a batch that came to nothing else. What a batch that was closed leaves out, it says itself.
+    `coalesced` or `thinned` in a batch that came to nothing else. What a batch that was closed leaves out, it
+    says itself.
     """
 
     def __init__(
@@ -43,10 +47,13 @@ class Batcher:
         quanta_per_px: int,
     ) -> None:
         self._gate, self._clock, self._set_aside = gate, clock, set_aside
-        self._new_batch = partial(
-            OpenBatch, max_events=max_events, max_bytes=max_bytes, quanta_per_px=quanta_per_px
-        )
-        self._max_age_ns, self._quanta_per_px = int(max_age_s * 1e9), quanta_per_px
+        self._sizes: dict[str, Any] = {
+            "max_events": max_events, "max_bytes": max_bytes, "quanta_per_px": quanta_per_px
+        }  # fmt: skip
+        self._usual_age_s, self._quanta_per_px = max_age_s, quanta_per_px
+        self._plan: Plan | None = None
+        self._new_batch: Callable[..., OpenBatch] = partial(OpenBatch, **self._sizes)
+        self._max_age_ns = int(max_age_s * 1e9)
         self.open: OpenBatch | None = None
         self.closed: deque[OpenBatch] = deque()
         """Ended, in order, none of them empty. Whoever writes them takes them away."""
@@ -54,8 +61,8 @@ class Batcher:
         self.paused_ns = 0
         """How long in all nothing was to be collected; each batch is given it as it begins."""
         self._captured: Counter[str] = Counter()  # of the batches before the open one
-        self._coalesced = 0
-        self._due_ns = 0
+        self._coalesced = self._thinned = 0
+        self._begun_ns = 0  # the open batch, or its first event if that is older
         self._moves_until_ns = 0  # moves before this time are admitted into the open batch
         self._wall_ahead_ns = 0  # of the time at which the events were seen that are being taken
         self._has_input = False  # the open batch has rows that belong to the displays and the layout before
@@ -67,6 +74,24 @@ class Batcher:
         self._phase_ns: int | None = None
         self._suspended_ns = self._clock.suspended_ns()  # as far as gaps have told it
         self._looked_ns = self._clock.monotonic_ns()
+
+    def adopt(self, plan: Plan) -> None:
+        """What `plan` says of motion, ticks and the age of batches holds from now on, its age for the open batch too.
+        Batches are at least as old as without a plan."""
+        before, self._plan = self._plan or Plan(), plan
+        self._max_age_ns = int(max(self._usual_age_s, plan.batch_age_s) * 1e9)
+        if (plan.tick_ns, plan.motion, plan.tolerance_px) != (
+            before.tick_ns,
+            before.motion,
+            before.tolerance_px,
+        ):
+            self.close()
+        if plan.tick_ns != before.tick_ns or before.motion is Motion.NONE:  # without moves nothing has said
+            self._phase_ns = None
+        make: Callable[..., OpenBatch] = OpenBatch
+        if plan.motion is not Motion.FULL:
+            make = partial(ThinnedBatch, motion=plan.motion, tolerance_px=plan.tolerance_px)
+        self._new_batch = partial(make, tick_ns=plan.tick_ns, **self._sizes)
 
     def pass_over(self, pause_ns: int, slept_ns: int) -> None:
         """For so long nothing was to be collected, and so much of it the machine slept. What follows is another batch,
@@ -86,15 +111,20 @@ class Batcher:
         return self._coalesced + (self.open.coalesced if self.open is not None else 0)
 
     @property
+    def thinned(self) -> int:
+        return self._thinned + (self.open.thinned if self.open is not None else 0)
+
+    @property
     def ends_ns(self) -> int | None:
         """When (monotonic) its age ends the open batch: never while a scroll step may join its last row."""
         if self.open is None:
             return None
         now_ns, growing_ns = self._clock.monotonic_ns(), self.open.growing_until_ns
+        due_ns = self._begun_ns + self._max_age_ns
         # A source whose clock is ahead is not waited for.
         if growing_ns is None or not now_ns <= growing_ns <= now_ns + limits.SCROLL_MERGE_NS:
-            return self._due_ns
-        return max(self._due_ns, growing_ns + 1)
+            return due_ns
+        return max(due_ns, growing_ns + 1)
 
     def take(self, events: deque[Event]) -> None:
         """Takes away what is in `events` now, which others may be adding to. Never raises for an event."""
@@ -106,8 +136,7 @@ class Batcher:
             waiting -= self._take_sleep(events, slept_ns)
         elif self.open is not None and abs(self.open.anchor.drift_ns(self._clock)) > limits.WALL_STEP_NS:
             self.close()  # the wall clock was stepped: a new anchor
-        for _ in range(waiting):
-            self._take(events.popleft())
+        self._take_first(events, waiting)
         self._looked_ns = self._clock.monotonic_ns()
 
     def _take_sleep(self, events: deque[Event], slept_ns: int) -> int:
@@ -124,14 +153,29 @@ class Batcher:
         before = silences.index(max(silences))
         self._wall_ahead_ns = slept_ns
         try:
-            for _ in range(before):
-                self._take(events.popleft())
+            self._take_first(events, before)
         finally:
             self._wall_ahead_ns = 0
         self.close()
         self._suspended_ns += slept_ns
         self._take(Gap(times[before + 1], slept_ns, "suspend"))
         return before
+
+    def _take_first(self, events: deque[Event], count: int) -> None:
+        """So many of them."""
+        if self._plan is None or self._plan.motion is Motion.FULL:
+            for _ in range(count):
+                self._take(events.popleft())
+            return
+        while count:
+            if isinstance(self.open, ThinnedBatch) and (
+                taken := self.open.take_moves(events, count, self._moves_until_ns)
+            ):
+                self._has_input = True
+                count -= taken
+            else:
+                self._take(events.popleft())
+                count -= 1
 
     def _take(self, event: Event) -> None:
         """One event, into the open batch or the next one."""
@@ -163,9 +207,9 @@ class Batcher:
 
     def _begin(self, first_ns: int) -> OpenBatch:
         anchor = ClockAnchor(self._clock.monotonic_ns(), self._clock.wall_ns() - self._wall_ahead_ns)
-        self._due_ns = min(anchor.monotonic_ns, first_ns) + self._max_age_ns
+        self._begun_ns = min(anchor.monotonic_ns, first_ns)
         self.open = batch = self._new_batch(anchor, pointer_at=self._pointer_at)
-        batch.paused_ns = self.paused_ns
+        batch.paused_ns, batch.plan = self.paused_ns, self._plan
         expires_ns = self._gate.expires_ns("move")
         self._moves_until_ns = anchor.monotonic_ns + expires_ns - anchor.wall_ns
         if self._phase_ns is not None:
@@ -184,8 +228,11 @@ class Batcher:
             return
         self._captured.update(batch.captured)
         self._coalesced += batch.coalesced
+        self._thinned += batch.thinned
         if not len(batch):
-            self.lose(batch, "coalesced")
+            self._set_aside("coalesced", batch.coalesced)
+            self._set_aside("thinned", batch.thinned)
+            self._set_aside("invalid", batch.invalid)
             return
         if self._phase_ns is None:
             phase_ns = batch.align()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from mcilib import limits
 from mcilib.clock import Clock
 from mcilib.errors import SourceError
 from mcilib.events import Gap
+from mcilib.policy.plan import Motion, Plan
 from mcilib.protocols import Session, Source
 from mcilib.recorder import Recorder
 from mcilib.statistics import Health, Problem
@@ -23,23 +25,33 @@ _INTERRUPTS_MAX = 20
 
 HELD_WORDS = {"locked": "the session is locked", "switched": "another user's session is in the foreground"}
 
+_BARRED = "barred"  # why nothing is captured when the plan says so
+
 
 class Capture:
-    """Starts and stops `sources` as `session` tells. Those that read the same system read it together.
+    """Starts and stops `sources` as `session` and the plan tell. Those that read the same system read it together.
 
     What sources have heard and not yet told when the session is locked is excluded. `start` raises what a source or
     the session does; nothing raises afterwards. Sources that cannot go on after a lock are tried again in a thread
     `mcilib-resume`, `health` says so, and what they miss becomes a `Gap` of each. A session that cannot say whether it
-    is away is taken to be as it was. Any thread.
+    is away is taken to be as it was. `on_turn` is called after each change, in the thread of who told it. Any thread.
     """
 
-    def __init__(self, sources: Sequence[Source], session: Session, clock: Clock) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        session: Session,
+        clock: Clock,
+        on_turn: Callable[[], object] = lambda: None,
+    ) -> None:
         # The pointer last: displays and layouts are rows before the first move, and not the end of its batch.
         self._sources = tuple(sorted(sources, key=lambda source: source.name == "pointer"))
-        self._session, self._clock = session, clock
+        self._session, self._clock, self._on_turn = session, clock, on_turn
         self._turning = threading.Lock()  # sources on and off, one at a time
         self._deciding = threading.Lock()  # what the session says, and the recorder held or not: together
         self._recorder: Recorder | None = None
+        self._own: list[tuple[float | None, bool | None]] = []  # of each source: read interval and motion
+        self._barred: str | None = None  # why the plan lets nothing be captured
         self._on = False  # all sources are started
         self._hold_count = 0
         self._away: str | None = None
@@ -58,11 +70,24 @@ class Capture:
     @property
     def held(self) -> str | None:
         """Why nothing is captured just now, in words."""
-        return None if self._away is None else HELD_WORDS.get(self._away, f"the session is {self._away}")
+        away, barred = self._away, self._barred
+        if away == _BARRED:
+            return barred
+        return None if away is None else HELD_WORDS.get(away, f"the session is {away}")
+
+    @property
+    def session_away(self) -> bool:
+        """Whether the session was locked or behind another user's when it was last asked."""
+        return self._away not in (None, _BARRED)
 
     def begin(self) -> None:
         """Before each `start`: an `interrupt` from here on ends it."""
+        self._recorder, self._away = (
+            None,
+            None,
+        )  # first: whoever sees the new event does not see the old recorder
         self._ended = threading.Event()
+        self._own = [(getattr(s, "read_interval_s", None), getattr(s, "motion", None)) for s in self._sources]
 
     def start(self, recorder: Recorder) -> None:
         """Into `recorder`, which runs. Returns when all sources hear, or are held, or `interrupt` was called."""
@@ -76,6 +101,35 @@ class Capture:
         with self._turning:
             if self._decide(recorder, self._ended) is None and not self._on:
                 self._on = self._start_sources(recorder, self._ended)
+        if self._away is not None:
+            self._on_turn()
+
+    def adopt(self, plan: Plan) -> None:
+        """Sources read no more often and tell no more motion than `plan` allows, nor than they were set to before the
+        start. One call at a time, from any thread; waits for nothing: capture ends, or goes on, in another thread.
+        Nothing after `stop`."""
+        if self._ended.is_set():
+            return
+        self._lower(plan)
+        why = "; ".join(plan.reasons) or "the plan says so"
+        before, self._barred = self._barred, None if plan.capture else why
+        if (before is None) != (self._barred is None):
+            with contextlib.suppress(RuntimeError):  # no more threads: the next change of the session tells
+                threading.Thread(target=self._turn, name="mcilib-plan", daemon=True).start()
+
+    def _lower(self, plan: Plan) -> None:
+        for source, (read_interval_s, motion) in zip(self._sources, self._own, strict=False):
+            lowered: dict[str, Any] = {}
+            if read_interval_s is not None:
+                lowered["read_interval_s"] = max(read_interval_s, plan.read_interval_s)
+            if motion is not None:
+                lowered["motion"] = motion and plan.motion is not Motion.NONE
+            try:
+                for lever, value in lowered.items():
+                    if getattr(source, lever) != value:
+                        setattr(source, lever, value)
+            except Exception as error:  # somebody else's
+                _log.error("mcilib: the %s does not follow the plan (%s)", source.name, type(error).__name__)
 
     def interrupt(self) -> None:
         """Ends a start that waits for a source. Also from a signal handler."""
@@ -87,6 +141,7 @@ class Capture:
         self._ended.set()
         stop_together([*(source.stop for source in self._sources), self._session.stop, self._join_resuming])
         self._tell_gap()
+        self._lower(Plan())
 
     def health(self) -> Health:
         parts = [Health.of("capture", self._not_resumed), *map(_health_of, self._sources)]
@@ -100,10 +155,13 @@ class Capture:
     def _turn(self) -> None:
         """As the session has it now. Sources are stopped in the caller's thread, and started in one of their own, so
         that a session which is locked meanwhile can tell."""
-        recorder, ended = self._recorder, self._ended
+        ended = self._ended  # before the recorder: see `begin`
+        recorder = self._recorder
         if recorder is None or ended.is_set():
             return
-        if self._decide(recorder, ended) is None:
+        away = self._decide(recorder, ended)
+        self._on_turn()
+        if away is None:
             self._resume_later(recorder, ended)
             return
         if not self._turning.acquire(blocking=False):
@@ -115,6 +173,8 @@ class Capture:
                 self._on = False
         finally:
             self._turning.release()
+        if self._away is None:  # somebody else has decided so meanwhile, and taken the sources to be on
+            self._resume_later(recorder, ended)
 
     def _decide(self, recorder: Recorder, ended: threading.Event) -> str | None:
         """Why nothing is to be captured; the recorder is held or not accordingly, before anything else is done."""
@@ -130,18 +190,18 @@ class Capture:
                 recorder.release()
             if self._away != before:
                 _log.info(
-                    "mcilib: %s", f"nothing is collected: {self.held}" if self.held else "the session is back"
+                    "mcilib: %s", f"nothing is collected: {self.held}" if self.held else "collecting again"
                 )
             return self._away
 
     def _ask_session(self) -> str | None:
+        away: str | None
         try:
-            away = self._session.away
+            away, self._session_failure = self._session.away, None
         except Exception as error:  # somebody else's
             self._session_failure = error
-            return self._away
-        self._session_failure = None
-        return away
+            away = self._away if self.session_away else None
+        return away or (_BARRED if self._barred is not None else None)
 
     def _start_sources(self, recorder: Recorder, ended: threading.Event) -> bool:
         """True when all are started and nobody wanted them stopped meanwhile. With `_turning` held."""
@@ -228,8 +288,10 @@ class Capture:
             resuming.join(limits.SOURCE_STOP_TIMEOUT_S)
 
 
-def stop_together(stops: Sequence[Callable[[], object]]) -> None:
-    """All at once, so that one that hangs does not keep the others."""
+def stop_together(
+    stops: Sequence[Callable[[], object]], timeout_s: float = limits.SOURCE_STOP_TIMEOUT_S
+) -> None:
+    """All at once, so that one that hangs does not keep the others, nor the caller for more than `timeout_s`."""
     stopping = []
     for stop in stops:
         thread = threading.Thread(target=carry_out, args=([stop],), daemon=True)
@@ -238,7 +300,7 @@ def stop_together(stops: Sequence[Callable[[], object]]) -> None:
             stopping.append(thread)
         except RuntimeError:  # Python 3.12 starts no thread once the interpreter ends
             carry_out([stop])
-    ends_s = time.monotonic() + limits.SOURCE_STOP_TIMEOUT_S
+    ends_s = time.monotonic() + timeout_s
     for thread in stopping:
         thread.join(max(0.0, ends_s - time.monotonic()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -10,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 from mcilib import limits
-from mcilib.capture import Capture, carry_out
+from mcilib.capture import Capture, carry_out, stop_together
 from mcilib.clock import Clock, SystemClock
 from mcilib.consent import Gate, Grant
 from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
@@ -22,20 +23,30 @@ from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, GrantError, SourceError, SpoolError
 from mcilib.format.metadata import QUANTA_MAX_PER_PX
 from mcilib.format.seal import seal
-from mcilib.protocols import SendPlan, Session, Source, Transport
+from mcilib.governor import PLAN_FILE, Governor, write_plan
+from mcilib.policy import default_policies
+from mcilib.policy.plan import Plan, Upload
+from mcilib.policy.policy import Policy
+from mcilib.protocols import Resources, Session, Source, Transport
 from mcilib.recorder import Recipients, Recorder, current
+from mcilib.resources.energy import MachineEnergy
+from mcilib.resources.ledger import IMPACT_FILE, ImpactLedger
+from mcilib.resources.meter import CostMeter
 from mcilib.resources.session import SessionWatch
+from mcilib.resources.watch import ResourceWatch
 from mcilib.statistics import (
     CaptureStatistics,
     CostStatistics,
+    DiskStatistics,
     Health,
     Problem,
     Statistics,
     UploadStatistics,
-    thread_cost,
 )
 
 _log = logging.getLogger("mcilib")
+
+_SAVE_S = 0.1  # for the impact file when it stops, whatever the rest took
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,13 @@ class Collector:
     recipients batches are in clear. `quanta_per_px` is the part of a pixel that positions are kept to, 1 to 256:
     more than 1 is of use where the system gives fractions.
 
-    Two things are asked before each request: the grant, and `plan`, the constraints on sending as they are now
-    (battery, network). Batches rest `hold_s` (seconds, 0 to 7 days) on the device before they go, whoever asks, and
-    what the plan keeps back goes all the same once it is older than `fallback_age_s`. Back-off survives a restart,
-    in `state_dir/spool/schedule.json`.
+    How much is collected and sent follows from what the machine can spare: `policies` (default:
+    `mcilib.policy.default_policies()`; none: all is collected as configured) make a plan of what `resources` tell
+    (default: a `mcilib.resources.watch.ResourceWatch`). See `statistics().plan`; `override` decides otherwise.
+
+    Two things are asked before each request: the grant and the plan. Batches rest `hold_s` (seconds, 0 to 7 days) on
+    the device before they go, whoever asks, and what the plan keeps back goes all the same once it is older than
+    `fallback_age_s`. Back-off survives a restart, in `state_dir/spool/schedule.json`.
 
     While the participant's session is locked, or another user's is in the foreground, sources are stopped, nothing is
     captured and no thread of capture wakes; `held` says so. `session` is what tells (default: a
@@ -103,7 +117,8 @@ class Collector:
         spool_min_free_bytes: int = limits.SPOOL_MIN_FREE_BYTES,
         upload_interval_s: float = limits.UPLOAD_INTERVAL_S,
         max_request_bytes: int = limits.REQUEST_MAX_BYTES,
-        plan: Callable[[], SendPlan] = SendPlan,
+        policies: Sequence[Policy] | None = None,
+        resources: Resources | None = None,
         hold_s: float = 0.0,
         fallback_age_s: float = limits.FALLBACK_AGE_S,
         session: Session | None = None,
@@ -139,7 +154,7 @@ class Collector:
         )  # fmt: skip
         self._quanta_per_px, self._zstd_level = quanta_per_px, zstd_level
         self._upload_interval_s, self._max_request_bytes = upload_interval_s, max_request_bytes
-        self._plan, self._hold_s, self._fallback_age_s = plan, hold_s, fallback_age_s
+        self._hold_s, self._fallback_age_s = hold_s, fallback_age_s
         self._state_dir = Path(state_dir)
         self.spool = DirectorySpool(
             self._state_dir / "spool",
@@ -159,7 +174,23 @@ class Collector:
         self._stop_asked = False
         self._running = False
         self._capture = Capture(
-            self._sources, session if session is not None else SessionWatch(), self._clock
+            self._sources,
+            session if session is not None else SessionWatch(),
+            self._clock,
+            on_turn=lambda: self._governor.consider(),
+        )
+        self._meter, self._capture_meter = CostMeter(self.threads), CostMeter(self._capture_threads)
+        self._ledger = ImpactLedger(self._state_dir / IMPACT_FILE, clock=self._clock, machine=MachineEnergy())
+        self._schedule_file = ScheduleFile(self.spool.path / SCHEDULE_FILE)
+        self._base = Plan(batch_age_s=batch_max_age_s, upload=Upload.SCHEDULED)
+        self._governor = Governor(
+            default_policies() if policies is None else policies,
+            resources if resources is not None else ResourceWatch(self._state_dir),
+            base=self._base,
+            clock=self._clock,
+            cpu_ns=lambda: self._capture_meter.cpu_ns(),
+            needs_network=not getattr(transport, "is_local", False),
+            away=lambda: self._capture.session_away,
         )
 
     def start(self) -> None:
@@ -194,6 +225,8 @@ class Collector:
             raise SpoolError(
                 f"The state folder {self._state_dir} cannot be made ({error.strerror})", "Choose another."
             ) from None
+        self._meter, self._capture_meter = CostMeter(self.threads), CostMeter(self._capture_threads)
+        self._ledger.begin(disk=self._disk())
         self.spool.open()
         self._pid, self._running = os.getpid(), True
         atexit.register(self.stop)
@@ -205,10 +238,10 @@ class Collector:
                 may_send=lambda: gate.closed(self._clock.wall_ns()),
                 interval_s=self._upload_interval_s,
                 max_request_bytes=self._max_request_bytes,
-                plan=self._plan,
+                plan=lambda: self._governor.consider().to_send(),
                 hold_s=self._hold_s,
                 fallback_age_s=self._fallback_age_s,
-                schedule_file=ScheduleFile(self.spool.path / SCHEDULE_FILE),
+                schedule_file=self._schedule_file,
                 endpoint=endpoint_of(self._transport),
                 clock=self._clock,
             )
@@ -222,10 +255,16 @@ class Collector:
             max_age_s=self._max_age_s,
             quanta_per_px=self._quanta_per_px,
             zstd_level=self._zstd_level,
-            on_commit=self._uploader.notify if self._uploader is not None else lambda: None,
+            on_commit=self._committed,
+            usual=self._base,
+            on_adopted=self._write_plan,
+            on_pulse=self._governor.pulse,
+            on_due=self._governor.consider,
+            due_s=self._governor.due_s,
             clock=self._clock,
         )
         self._recorder.start()
+        self._governor.start(self._carry_out)
         self._capture.start(self._recorder)
         if self._stop_asked:
             return
@@ -233,6 +272,55 @@ class Collector:
             self._uploader.start()
         names = ", ".join(source.name for source in self._sources)
         _log.info("mcilib: collecting %s for %s (%s)", names, grant.operator, grant.purpose)
+
+    def _disk(self) -> list[DiskStatistics]:
+        return [self.spool.disk_statistics(), self._schedule_file.disk_statistics()]
+
+    def _note(self, *, save: bool = False) -> None:
+        uploader = self._uploader
+        upload = uploader.totals() if uploader is not None else None
+        self._ledger.note(cost=self._meter.read(), disk=self._disk(), upload=upload, save=save)
+
+    def _committed(self) -> None:
+        self._note(save=True)  # only here: a disk that hangs does not hold who asks for statistics
+        uploader = self._uploader
+        if uploader is not None:
+            uploader.notify()
+            if self._governor.plan.upload is Upload.NOW:
+                uploader.hasten()
+
+    def _carry_out(self, plan: Plan, before: Plan) -> None:
+        """Waits for nothing: called by whichever thread noticed that the plan has changed."""
+        recorder, uploader = self._recorder, self._uploader
+        self._capture.adopt(plan)
+        if recorder is not None:
+            recorder.adopt(plan)
+        if uploader is not None and plan.sends_more_than(before):
+            # It may have to wait for the disk. No more threads: what waits goes at the next interval.
+            with contextlib.suppress(RuntimeError):
+                at_once = plan.upload is Upload.NOW
+                threading.Thread(
+                    target=uploader.hasten if at_once else uploader.reconsider,
+                    name="mcilib-plan",
+                    daemon=True,
+                ).start()
+
+    def _write_plan(self) -> None:
+        """For `mcilib status`. In the recorder's thread."""
+        with contextlib.suppress(OSError):
+            write_plan(self._state_dir / PLAN_FILE, self._governor.statistics())
+
+    def override(self, by: Literal["host", "participant"], **levers: Any) -> None:
+        """`by` (`participant` or `host`) sets levers of the plan (see `mcilib.policy.plan.Plan`), whatever the policies
+        say: `override("host", upload=Upload.NONE)`. It holds until `take_back`, over restarts of this collector too.
+        `ConfigError` for a lever or a value that is none."""
+        if self._pid in (0, os.getpid()):  # what sources listen to is not a fork's child's
+            self._governor.override(by, **levers)
+
+    def take_back(self, by: Literal["host", "participant"], *levers: str) -> None:
+        """Ends what `by` has overridden: these levers, or all."""
+        if self._pid in (0, os.getpid()):
+            self._governor.take_back(by, *levers)
 
     def stop(self) -> None:
         """Ends capture and commits what was captured; never uploads; at most 2 s. May be called twice.
@@ -259,13 +347,19 @@ class Collector:
             return
         ends_s = time.monotonic() + limits.STOP_TIMEOUT_S - limits.STOP_RESERVE_S
         uploader, transport = self._uploader, self._transport
-        steps: list[Callable[[], object]] = [self._capture.stop]
+
+        def left_s(reserve_s: float) -> float:
+            return max(0.0, ends_s - reserve_s - time.monotonic())
+
+        steps: list[Callable[[], object]] = [self._note, self._governor.stop, self._capture.stop]
         if self._recorder is not None:
             steps.append(self._recorder.stop)
         if uploader is not None:
-            steps.append(lambda: uploader.stop(max(0.0, ends_s - time.monotonic())))
+            steps.append(lambda: uploader.stop(left_s(_SAVE_S)))
         if transport is not None:
             steps.append(transport.close)
+        # A disk that hangs keeps a thread, and not the host.
+        steps += [self._note, lambda: stop_together([self._ledger.save], max(_SAVE_S, left_s(0.0)))]
         carry_out([*steps, self.spool.close, self._stopped])
 
     def _stopped(self) -> None:
@@ -291,6 +385,11 @@ class Collector:
             self._uploader.reconsider()
 
     @property
+    def plan(self) -> Plan:
+        """How generously it collects and sends now; `statistics().plan` says why."""
+        return self._governor.plan
+
+    @property
     def held(self) -> str | None:
         """Why nothing is captured just now, in words; None when it is, or when the collector does not run."""
         return self._capture.held if self._here() else None
@@ -301,12 +400,16 @@ class Collector:
             nothing = CaptureStatistics(), self.spool.statistics(), UploadStatistics(), CostStatistics()
             return Statistics(False, *nothing)
         recorder, uploader = self._recorder, self._uploader
+        if self._running:
+            self._note()
         return Statistics(
             running=self._running,
             capture=recorder.statistics() if recorder is not None else CaptureStatistics(),
             spool=self.spool.statistics(),
             upload=uploader.statistics() if uploader is not None else UploadStatistics(),
-            cost=thread_cost(self.threads()) if self._running else CostStatistics(),
+            cost=self._meter.read() if self._running else CostStatistics(),
+            plan=self._governor.statistics(),
+            impact=self._ledger.statistics(),
         )
 
     def health(self) -> Health:
@@ -317,13 +420,18 @@ class Collector:
         consent = Health(
             (Problem("consent", f"Nothing is collected: {closed}", "Ask again."),) if closed else ()
         )
-        parts = [consent, self._capture.health()]
+        parts = [consent, self._capture.health(), self._governor.health()]
         parts += [part.health() for part in (self._recorder, self._uploader) if part is not None]
         return Health.join(parts)
 
+    def _capture_threads(self) -> list[threading.Thread]:
+        """Those whose cost the levers of a CPU budget can lower: not the uploader's, which spends it all at once."""
+        recorder = self._recorder
+        return [*self._capture.threads(), *(recorder.threads() if recorder is not None else [])]
+
     def threads(self) -> list[threading.Thread]:
         """All threads of this collector, as they are now."""
-        owners = [self._capture, self._recorder, self._uploader]
+        owners = [self._capture, self._governor, self._recorder, self._uploader]
         return list(dict.fromkeys(thread for owner in owners for thread in getattr(owner, "threads", list)()))
 
     def _here(self) -> bool:

@@ -43,18 +43,36 @@ last event: an idle machine is never woken."""
 FREEZE_S = 2.0
 """A reply that takes longer than this is a gap. A busy display answers in milliseconds."""
 
-# --- session -----------------------------------------------------------------------------------------------
-SESSION_CONNECT_S = 0.5
-"""How long `start()` waits for each of the two buses; they answer within 10 ms. Two fit in a second."""
+# --- buses of the system -------------------------------------------------------------------------------------
+BUS_CONNECT_S = 0.5
+"""How long `start()` waits for each bus and those it asks there; they answer within 10 ms. Two fit in a second."""
 
-SESSION_ANSWER_S = 5.0
-"""How long a bus may take for an answer later, in a thread that nobody waits for, before it counts as lost."""
+BUS_ANSWER_S = 5.0
+"""How long an answer may take later, in a thread that nobody waits for, before who owes it counts as lost."""
 
-SESSION_RETRY_FIRST_S, SESSION_RETRY_CAP_S = 1.0, 60.0
+BUS_RETRY_FIRST_S, BUS_RETRY_CAP_S = 1.0, 60.0
 """Wait before a lost bus is tried again: doubles from the first to the cap."""
 
-SESSION_STOP_TIMEOUT_S = 0.5
-"""How long `stop()` waits for the session's thread, which ends at once unless it is in the host's callback."""
+BUS_STOP_TIMEOUT_S = 0.5
+"""How long `stop()` waits for the thread of a watch, which ends at once unless it is in the host's callback."""
+
+# --- resources -----------------------------------------------------------------------------------------------
+NETWORK_DEVICES_MAX = 64
+"""Of so many devices NetworkManager is asked whether it manages them. The machine's own come first in its list, those
+of containers, of which there may be thousands, after them."""
+
+LOOK_INTERVAL_S = 60.0
+"""What no service tells (free disk, heat, a battery without UPower) is looked up at most this often, by whoever is
+awake: it changes slowly, and a look costs about a millisecond."""
+
+DISCHARGE_CAP_W = 1_000.0
+"""No battery of a computer gives more; a driver that says so is not believed."""
+
+TRIP_LEAST_C, TRIP_CAP_C = 40.0, 150.0
+"""Trip points outside of this are placeholders of firmware (0, -273, 255) and not believed."""
+
+CRITICAL_MARGIN_C = 5.0
+"""So near to its critical trip point, at which the kernel switches it off, a machine counts as about to."""
 
 # --- batch -------------------------------------------------------------------------------------------------
 BATCH_MAX_EVENTS = 5_000
@@ -108,6 +126,88 @@ of 32 KiB would hold the process for 8 s; this one for 0.1 s at the worst."""
 SEAL_TRIES = 24
 """age pads its header with 13 to 182 random bytes. Of so many tries (3.7 ms of CPU) the smallest is kept: 66 bytes
 less on average, some 5 % of what a minute of office work takes."""
+
+# --- plan --------------------------------------------------------------------------------------------------
+TOLERANCE_CAP_PX = 1024.0
+"""Half a usual screen: beyond it a path says nothing."""
+
+TICK_CAP_NS = 1_000_000_000
+"""A second: beyond it the order of a click and a key would be all that is left of time."""
+
+REST_NS = 100_000_000
+"""Between two rows of the pointer that are further apart it rests; nearer ones are joined by a straight line."""
+
+PULSE_S, PULSE_WINDOW_S = 1.0, 8.0
+"""While there is input, what the library takes of a core is measured over this long or longer, in two samples at least
+of which the costliest does not count. A sample longer than the second says nothing."""
+
+PULSE_SAMPLE_S, PULSE_EVENTS, PULSE_LIGHT_S = 0.25, 200, 1.5
+"""A sample is as long as the first and has so many events, or it is as long as the last. It costs 50 to 90 us, which on
+battery, four times a second whatever comes, would be a sixth of all."""
+
+PLAN_HISTORY = 20
+"""Changes of the plan that are remembered: about two working days of them."""
+
+BATTERY_LOW_RATIO, BATTERY_BAND_RATIO = 0.15, 0.05
+"""Below the first a battery is low; it is so until it has risen by the second: a reading that wavers by a
+point or two changes nothing. Systems warn between 10 and 20 %."""
+
+BATTERY_READ_INTERVAL_S = 0.75
+"""On battery: at most 1.3 reads a second instead of 10. Twenty minutes of work cost 0.22 of what a bare listener takes
+at 0.25 s and 0.13 at 0.5 s: each wake-up costs 150 to 250 us, whatever it reads."""
+
+FRUGAL_BATCH_AGE_S = 300.0
+"""On battery and in power saver: a fifth of the flushes of the disk. A crash may lose so much."""
+
+SAVER_READ_INTERVAL_S = 1.0
+"""In power saver, and when it is hot: one wake-up a second."""
+
+SAVER_TOLERANCE_PX = 8.0
+"""Half of a small icon (16 px): what was pointed at stays clear. At 1 kHz a path within 8 px took 0.1 bytes
+an event."""
+
+METERED_BYTES_PER_HOUR, METERED_BYTES_PER_HOUR_CAP = 0, 1024 * 1024 * 1024
+"""Nothing on a network that is paid for by the byte unless somebody allows it. 300 KiB are more than
+two hours of office work at 1-2 kB a minute."""
+
+CPU_BUDGET_RATIO, CPU_BUDGET_LOW_RATIO = 0.02, 0.001
+"""Of one core, over a second: about twice what input at 1 kHz costs, so that it holds only against what was
+not foreseen. The second is the least that may be asked for: a tenth of that input."""
+
+CPU_LADDER_READ_S = (0.25, 0.25, 0.5, 0.5, 0.5)
+CPU_LADDER_TOLERANCE_PX = (4.0, 16.0)
+CPU_LADDER_COST_RATIO = (0.8, 0.7, 0.6, 0.55, 0.2)
+"""The steps below the full plan: longer reads, a path within 4 and within 16 px, where the pointer rested,
+no motion; and what each costs of what the full plan costs, measured at 1 kHz (0.80, 0.68, 0.60, 0.61, 0.16; at
+125 Hz 0.57, 0.61, 0.45, 0.42, 0.35). Wrong by 1.4 it still settles at once, see decision 0019."""
+
+CPU_AIM_RATIO, CPU_CALM_RATIO = 0.9, 0.7
+"""Of the budget: what a step down aims at, and what the next step up must be thought to cost at most.
+Between them lies the room for noise."""
+
+CPU_SETTLE_S = 0.7
+"""After a step what was measured so soon holds too much of what was before. The next measurement, a second
+later, counts: to wait for one more would let a load that trebles stay above the budget by more than half
+over 5 s."""
+
+CPU_HOLD_FIRST_S, CPU_HOLD_CAP_S = 60.0, 3_600.0
+"""So long it must have been calm, in time with input, before a step up; doubled by each one that had to be
+taken back: at most one in the three minutes after a load has changed, and no more than one an hour in the
+end."""
+
+CPU_SAMPLE_CAP_S = 3.0
+"""Of the time between two measurements no more counts as calm: the rest was without input."""
+
+PLAN_DUE_CAP_S = 900.0
+"""Where the time of the day counts, it is looked at once in so long at least: a machine that slept does not notice
+that a window has ended, since the clock of its timers stood still. Nothing wakes for it where it does not."""
+
+POLICY_DUE_MIN_S, POLICY_DUE_CAP_S = 1.0, 7 * 86_400.0
+"""A policy that wants to be asked again at once would keep the machine awake; a week is the longest of a
+weekly window."""
+
+RULE_MAX_CHARACTERS = 200
+"""A rule's text is the reason that travels with a batch, which has room for 256 bytes."""
 
 # --- spool -------------------------------------------------------------------------------------------------
 SPOOL_MAX_BYTES = 50 * 1024 * 1024
@@ -200,6 +300,21 @@ STOP_RESERVE_S = 0.5
 
 FLUSH_TIMEOUT_S = 10.0
 """How long `flush()` waits for the upload by default."""
+
+# --- impact ------------------------------------------------------------------------------------------------
+LEDGER_DAYS = 31
+"""Days kept one by one, today among them: a month to look back on, 7 KiB at most."""
+
+LEDGER_WAIT_S = 0.1
+"""For another thread that writes the impact file: it takes a millisecond, or the disk hangs."""
+
+LEDGER_SAVE_S = 600.0
+"""How often the ledger is written while somebody is awake: 40 KiB an hour at most, unflushed. A crash loses so much
+of the accounting and nothing else."""
+
+MACHINE_MEASURE_S = 1_200.0
+"""Two readings of the machine's energy further apart are not compared: a RAPL counter of 262 kJ turns over once in 29
+minutes at 150 W."""
 
 # --- receiver ----------------------------------------------------------------------------------------------
 RECEIVER_PORT = 8750

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from mcilib.events import Event
+from mcilib.policy.state import ResourceState
 from mcilib.statistics import Health
 
 
@@ -74,6 +75,28 @@ class Session(Protocol):
     def start(self, on_change: Callable[[], None], /) -> None: ...
 
     def stop(self) -> None: ...
+
+    def health(self) -> Health: ...
+
+
+class Resources(Protocol):
+    """Tells what the machine can spare.
+
+    Promise: `state` is right when `start` returns, after a second at most, as far as anything is known; it is read
+    without waiting. `on_change` is called, from any thread, within a second after the system tells of a change.
+    `refresh` reads what no service tells; whoever is awake anyway calls it, and it does something once a minute at
+    most. Nothing raises and nothing wakes by a timer of its own. `stop` ends all threads within 0.5 s and may be
+    called twice.
+    """
+
+    @property
+    def state(self) -> ResourceState: ...
+
+    def start(self, on_change: Callable[[], None], /) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def refresh(self) -> None: ...
 
     def health(self) -> Health: ...
 
@@ -215,6 +238,8 @@ class Transport(Protocol):
 
     Promise: `send` returns a `Reply` for every failure of network or server and raises nothing; it takes at
     most its stated timeout; used by one thread at a time. `close` may be called twice.
+
+    It may have an attribute `is_local`: True when nothing leaves this machine, so that it needs no network.
     """
 
     def send(self, batches: Sequence[SealedBatch], /) -> Reply: ...

@@ -14,9 +14,10 @@ from mcilib.clock import Clock, SystemClock, boot_id
 from mcilib.consent import Gate
 from mcilib.errors import McilibError, SealError, SpoolError
 from mcilib.events import Event, Gap, event_count
-from mcilib.format.metadata import NAME_MAX_BYTES, Coverage
+from mcilib.format.metadata import LEVERS_MAX, NAME_MAX_BYTES, REASON_MAX_BYTES, Coverage, Lever
 from mcilib.format.open_batch import OpenBatch
 from mcilib.format.vocabulary import is_text
+from mcilib.policy.plan import Plan
 from mcilib.protocols import SealedBatch, Source, Spool
 from mcilib.statistics import CaptureStatistics, Health
 
@@ -43,8 +44,13 @@ class Recorder:
     `health()` says so, and what does not fit, or still waits at `stop`, is counted as dropped by cause `spool`.
 
     Each batch names `sources`, where their times come from and what they are heard with, and tells what was
-    seen since the batch before and is no row. `on_commit` is called from the recorder's thread after each
-    commit. Methods may be called from any thread.
+    seen since the batch before and is no row. It tells the reasons of the plan under which it was begun, and its
+    levers, but for those that are as `usual`. The values given here hold until a plan is adopted; a batch is never
+    closed at a lower age than `max_age_s`.
+
+    `on_commit` is called from the recorder's thread after each commit, `on_adopted` when it goes by another plan;
+    `on_pulse` every 0.25 to 1.5 s while there is input, from the source's thread that told of it; `on_due` from the
+    recorder's when a batch is due or `due_s()` seconds are over. Methods may be called from any thread.
     """
 
     def __init__(
@@ -62,12 +68,19 @@ class Recorder:
         buffer_events: int = limits.BUFFER_EVENTS,
         drain_mark: int = limits.DRAIN_MARK_EVENTS,
         on_commit: Callable[[], None] = lambda: None,
+        usual: Plan = Plan(),  # noqa: B008  (frozen)
+        on_adopted: Callable[[], None] = lambda: None,
+        on_pulse: Callable[[], object] = lambda: None,
+        on_due: Callable[[], object] = lambda: None,
+        due_s: Callable[[], float | None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self._gate, self._spool, self._sources = gate, spool, tuple(sources)
         self._recipients, self._zstd_level = recipients, zstd_level
         self._buffer_events, self._drain_mark = buffer_events, min(drain_mark, buffer_events)
-        self._on_commit = on_commit
+        self._usual, self._on_commit, self._on_adopted = usual, on_commit, on_adopted
+        self._on_pulse, self._on_due, self._due_s = on_pulse, on_due, due_s
+        self._pulsed_ns, self._since_pulse = -_LIGHT_NS, 0  # when it was, and events since
         self._clock: Clock = clock or SystemClock()
         self._boot = boot_id(gate.grant.device)
 
@@ -82,13 +95,14 @@ class Recorder:
         self._work = threading.RLock()  # held while events move from the buffer to the spool
         self._drops = threading.RLock()  # for counts, never for long; again by `stop` in a signal handler
 
-        # By cause: events that are no row of a batch. Besides losses: "excluded" and "coalesced".
+        # By cause: events that are no row of a batch. Besides losses: those in _NO_LOSS.
         self._aside: Counter[str] = Counter()
         self._told: Counter[str] = Counter()  # how many of them the batches committed so far tell
         self._batcher = Batcher(
             gate, self._clock, self._set_aside,
             max_events=max_events, max_bytes=max_bytes, max_age_s=max_age_s, quanta_per_px=quanta_per_px,
         )  # fmt: skip
+        self._adopting: deque[Plan] = deque(maxlen=1)  # the newest plan, until a turn has seen it
         self._unwritten = self._batcher.closed
         self._problem: tuple[str, McilibError] | None = None
         self._thread: threading.Thread | None = None
@@ -109,6 +123,7 @@ class Recorder:
         if not self._armed or waiting + 1 >= self._drain_mark:
             self._armed = True
             self._wake.set()
+        self._count(1)
         return True
 
     def emit_all(self, events: Sequence[Event], /) -> int:
@@ -120,7 +135,23 @@ class Recorder:
         if events and (not self._armed or waiting >= self._drain_mark):
             self._armed = True
             self._wake.set()
+        self._count(len(events))
         return len(events)
+
+    def _count(self, events: int) -> None:
+        """Gives the pulse, more often where more comes."""
+        self._since_pulse += events
+        passed_ns = self._clock.monotonic_ns() - self._pulsed_ns
+        enough_ns = _BUSY_NS if self._since_pulse >= limits.PULSE_EVENTS else _LIGHT_NS
+        if events and passed_ns >= enough_ns:
+            self._pulsed_ns, self._since_pulse = self._pulsed_ns + passed_ns, 0
+            self._tell(self._on_pulse)
+
+    def _tell(self, tell: Callable[[], object]) -> None:
+        try:
+            tell()
+        except Exception as error:  # of the host's
+            self._say("plan", McilibError(f"The plan cannot be told ({type(error).__name__})", "Report it."))
 
     @property
     def room(self) -> int:
@@ -175,6 +206,12 @@ class Recorder:
             self._batcher.pass_over(*self._count_hold())
         self._taking = self._running
 
+    def adopt(self, plan: Plan) -> None:
+        """What `plan` says of motion, ticks, the age of batches and compression holds from the next turn of the thread
+        on, which is at once. Waits for nothing; what comes meanwhile may be taken under either plan."""
+        self._adopting.append(plan)
+        self._wake.set()
+
     def _count_hold(self) -> tuple[int, int]:
         """Ends a hold; how long it was, and how much of it the machine slept (ns)."""
         with self._drops:
@@ -198,7 +235,7 @@ class Recorder:
         """Commits the open batch now, in the caller's thread; True when nothing is left in memory."""
         with self._work:
             self._armed = False
-            self._batcher.take(self._buffer)
+            self._take()
             self._batcher.close()
             return self._write()
 
@@ -219,8 +256,9 @@ class Recorder:
             return CaptureStatistics(
                 captured=dict(batcher.captured),
                 coalesced=batcher.coalesced,
-                excluded=aside.pop("excluded", 0),
-                dropped={cause: count for cause, count in aside.items() if cause != "coalesced"},
+                excluded=aside["excluded"],
+                thinned=batcher.thinned,
+                dropped={cause: count for cause, count in aside.items() if cause not in _NO_LOSS},
                 not_collected_s=not_collected_ns / 1e9,
                 gap_count=batcher.gap_count,
                 gap_s=batcher.gap_ns / 1e9,
@@ -236,7 +274,8 @@ class Recorder:
     def _run(self) -> None:
         try:
             while self._running:
-                self._wake.wait(self._patience_s())
+                if not self._wake.wait(self._patience_s()):
+                    self._tell(self._on_due)
                 self._wake.clear()
                 with self._work:
                     self._turn()
@@ -249,13 +288,20 @@ class Recorder:
     def _turn(self) -> None:
         """What is to be done now. Called, as all that follows, with `_work` held."""
         self._armed = False
-        self._batcher.take(self._buffer)
+        self._take()
         ends_ns = self._batcher.ends_ns
         if self._held_since is not None or (ends_ns is not None and self._clock.monotonic_ns() >= ends_ns):
             self._batcher.close()  # while it is held there is nothing to wait for
         self._write()
         # Until the open batch is due, an event that comes needs no wake-up before the mark.
         self._armed = self._batcher.open is not None
+
+    def _take(self) -> None:
+        """What waits, and then the newest plan."""
+        self._batcher.take(self._buffer)
+        if self._adopting:
+            self._batcher.adopt(self._adopting.pop())
+            self._on_adopted()
 
     def _patience_s(self) -> float | None:
         """How long nothing needs to be done: until the open batch is due or the spool is tried again."""
@@ -264,6 +310,8 @@ class Recorder:
             waits.append(max(0.0, (ends_ns - self._clock.monotonic_ns()) / 1e9))
         if self._unwritten:
             waits.append(limits.SPOOL_RETRY_S)
+        if (due_s := self._due_s()) is not None:
+            waits.append(due_s)
         return min(waits, default=None)
 
     def _write(self) -> bool:
@@ -298,13 +346,16 @@ class Recorder:
 
     def _commit(self, batch: OpenBatch, untold: Counter[str], not_collected_ns: int) -> None:
         recipients = current(self._recipients)
-        dropped = {cause: n for cause, n in untold.items() if cause not in ("coalesced", "excluded")}
+        dropped = {cause: n for cause, n in untold.items() if cause not in _NO_LOSS}
         coverage = Coverage(
             coalesced=untold["coalesced"],
+            thinned=untold["thinned"],
             excluded=untold["excluded"],
             not_collected_ns=not_collected_ns,
             dropped=dropped,
         )
+        plan = batch.plan or self._usual
+        levers, reasons = _told(plan, self._usual)
 
         def seal(sequence: int) -> SealedBatch:
             return batch.seal(
@@ -314,8 +365,10 @@ class Recorder:
                 clocks={source.name: source.clock for source in self._sources},
                 backends=_backends(self._sources),
                 coverage=coverage,
-                level=self._zstd_level,
+                level=plan.zstd_level(self._zstd_level),
                 recipients=recipients,
+                levers=levers,
+                reasons=reasons,
             )
 
         self._spool.commit(seal)
@@ -329,6 +382,19 @@ class Recorder:
         if self._problem != (part, error):
             _log.error("mcilib: %s", error)
         self._problem = part, error
+
+
+_BUSY_NS, _LIGHT_NS = int(limits.PULSE_SAMPLE_S * 1e9), int(limits.PULSE_LIGHT_S * 1e9)
+_NO_LOSS = ("coalesced", "thinned", "excluded")
+
+
+def _told(plan: Plan, usual: Plan) -> tuple[dict[str, Lever], tuple[str, ...]]:
+    """Its levers and reasons as a batch has room for them."""
+    reasons = []
+    for reason in plan.reasons[:LEVERS_MAX]:
+        cut = reason.encode("utf-8", "replace")[:REASON_MAX_BYTES]
+        reasons.append(cut.decode("utf-8", "ignore"))  # no half character
+    return plan.levers(usual), tuple(reasons)
 
 
 def _backends(sources: Sequence[Source]) -> dict[str, str]:

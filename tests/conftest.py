@@ -7,6 +7,7 @@ Fixtures
     system_bus       a D-Bus daemon of the test's own, as the system bus (and no session bus)
     session_bus      another one, as the session bus
     logind           a stand-in for systemd-logind on `system_bus`
+    laptop           an emulated laptop, whose bus is the system bus; `new_laptop(...)` makes others
 
 Markers
     @pytest.mark.needs("strace", ...)   the same as the fixture, for a whole test
@@ -15,6 +16,7 @@ Markers
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from buses import BusDaemon, Logind
 
+    from mcilib.testing.laptop import EmulatedLaptop
     from mcilib.testing.xvfb import VirtualDisplay
 
 pytest_plugins = ["mcilib.testing.plugin"]
@@ -225,6 +228,34 @@ def logind(system_bus: BusDaemon) -> Logind:
     from buses import Logind
 
     return Logind(system_bus)
+
+
+@pytest.fixture
+def new_laptop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EmulatedLaptop]]:
+    """Makes emulated laptops, of `EmulatedLaptop`'s options. This process uses the bus of the last one; processes
+    that are given its `environment()` see its files too."""
+    from mcilib.testing.laptop import EmulatedLaptop, missing_parts
+
+    if missing := missing_parts():
+        reason = f"not installed: {', '.join(missing)}"
+        if system_required():
+            pytest.fail(f"{reason}. `make setup` installs it where it may.", pytrace=False)
+        pytest.skip(reason)
+    with contextlib.ExitStack() as machines:
+
+        def new(**options: Any) -> EmulatedLaptop:
+            machine = machines.enter_context(EmulatedLaptop(**options))
+            monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", machine.bus.address)
+            monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+            return machine
+
+        yield new
+
+
+@pytest.fixture
+def laptop(new_laptop: Callable[..., EmulatedLaptop]) -> EmulatedLaptop:
+    """A laptop at 80 % on mains, online, unmetered, with all its services."""
+    return new_laptop()
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:

@@ -13,13 +13,16 @@ from mcilib.cli._drain import upload
 from mcilib.cli._endpoint import HOPELESS, Asking, remedy
 from mcilib.cli._keys import key_words, read_recipients
 from mcilib.cli._output import count, print_rows, say
+from mcilib.cli._plan import lever_words
 from mcilib.cli._stop import StopSignal
 from mcilib.collector import Collector
 from mcilib.config import Settings, as_duration
+from mcilib.config.policies import policies_of
 from mcilib.consent import SCOPES, Grant
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.errors import ConfigError, DeliveryError, GrantError, McilibError, SealError, SpoolError
 from mcilib.events import EVENT_TYPES
+from mcilib.policy.plan import Plan
 from mcilib.privacy import KeyDetail
 from mcilib.protocols import Outcome, Source, Transport
 from mcilib.sources._x11 import on_x11
@@ -76,6 +79,7 @@ class Agent:
             max_request_bytes=settings.upload.max_request_bytes,
             hold_s=settings.upload.hold_s,
             fallback_age_s=settings.upload.fallback_age_s,
+            policies=policies_of(settings.adapt),
         )
         before = DirectorySpool.read_statistics(self._folder / "spool")
         self._announce()
@@ -89,7 +93,7 @@ class Agent:
         after = collector.statistics()
         reason = ""
         if for_s is not None and not self._stop.requested and not expired:
-            reason = self._upload_last()
+            reason = self._upload_last(collector.plan)
         _summary(after, before, DirectorySpool.read_statistics(self._folder / "spool"), reason)
         if expired:
             raise _expired(self._grant)
@@ -181,10 +185,10 @@ class Agent:
             self._stop.wait(min(waits, default=None))
         return False
 
-    def _upload_last(self) -> str:
-        """Why something still waits; empty when nothing does."""
+    def _upload_last(self, plan: Plan) -> str:
+        """Why something still waits; empty when nothing does. Keeps to the plan that was in force last."""
         print("Ended by itself. Uploading what waits.", flush=True)
-        return upload(self._settings, self._folder, self._grant, self._stop, LAST_UPLOAD_S)
+        return upload(self._settings, self._folder, self._grant, self._stop, LAST_UPLOAD_S, plan.to_send())
 
 
 def _sources(settings: Settings, grant: Grant) -> list[Source]:
@@ -235,7 +239,8 @@ def _status_line(collector: Collector, passed_s: float) -> str:
     trouble = "".join(f" {p.part}: {p.message}. {p.next_step}" for p in collector.health().problems)
     waiting = count(now.spool.waiting_batches, "batch")
     held = f" Nothing is collected: {collector.held}." if collector.held else ""
-    return f"{passed_s / 60:.0f} min: {events} captured, {waiting} waiting.{held}{trouble}"
+    plan = f" {lever_words(now.plan.levers)}: {'; '.join(now.plan.reasons)}." if now.plan.levers else ""
+    return f"{passed_s / 60:.0f} min: {events} captured, {waiting} waiting.{plan}{held}{trouble}"
 
 
 def _summary(run: Statistics, before: SpoolStatistics, after: SpoolStatistics, reason: str) -> None:

@@ -17,12 +17,14 @@ from pathlib import Path
 
 from mcilib.config import Settings
 from mcilib.errors import GrantError, McilibError, SealError
+from mcilib.policy.state import Metered, ResourceState
 
 #: Distribution -> least version, as in pyproject.toml; with the extra it belongs to, if any.
 PACKAGES: dict[str, tuple[str, str]] = {
     "pynput": ("1.8.2", ""),
     "zstandard": ("0.25", ""),
     "msgpack": ("1.2.1", ""),
+    "psutil": ("7", ""),
     "tenacity": ("9", ""),
     "urllib3": ("2.7", ""),
     "shtab": ("1.7", ""),
@@ -67,6 +69,7 @@ def examine(settings: Settings, folder: Path) -> Iterator[Finding]:
     yield check_display()
     yield check_permissions()
     yield check_session()
+    yield from check_resources(folder)
     yield check_state(folder)
     yield check_grant(folder)
     yield from check_recipients(settings)
@@ -191,6 +194,56 @@ def check_session() -> Finding:
     return Finding(
         "session", "warning", words, "Run it in the participant's desktop session, under systemd-logind."
     )
+
+
+def check_resources(folder: Path) -> Iterator[Finding]:
+    """What is known of power and network, and whether changes are told."""
+    from mcilib.resources.watch import ResourceWatch
+
+    watch = ResourceWatch(folder)
+    watch.start(lambda: None)
+    try:
+        state, tellers = watch.state, watch.tellers
+    finally:
+        watch.stop()
+    yield _power(state, "UPower" in tellers)
+    yield _network(state, "NetworkManager" in tellers)
+
+
+def _power(state: ResourceState, told: bool) -> Finding:
+    if state.battery_present is None:
+        step = "The library then takes the machine for one on mains."
+        return Finding("power", "unknown", "whether there is a battery cannot be told", step)
+    words = ["no battery"]
+    if state.battery_present:
+        full = "unknown" if state.battery_ratio is None else f"{state.battery_ratio:.0%}"
+        words = [f"battery {full}", "on battery" if state.on_battery else "on mains"]
+    if state.power_saver is not None:
+        words.append(f"power saver {'on' if state.power_saver else 'off'}")
+    if state.thermal:
+        words.append(f"it is {state.thermal.name.lower()}")
+    if told or not state.battery_present:
+        return Finding("power", "ok", ", ".join(words))
+    step = "With UPower (Linux), changes are told at once."
+    return Finding("power", "warning", f"{', '.join(words)}; looked up once a minute at most", step)
+
+
+def _network(state: ResourceState, told: bool) -> Finding:
+    words = {True: "online", False: "offline", None: "not known whether online"}[state.online]
+    if state.portal:
+        return Finding("network", "warning", "it wants a sign-in first", "Sign in with a web browser.")
+    metered = {
+        Metered.YES: "metered",
+        Metered.GUESS: "metered, as the system thinks",
+        Metered.NO: "not metered",
+    }
+    words += f", {metered.get(state.metered, 'not known whether metered, taken for not metered')}"
+    if not told and state.metered is Metered.UNKNOWN:
+        step = "With NetworkManager (Linux), it is known, and changes are told at once."
+        return Finding("network", "warning", words, step)
+    if state.online is False:
+        return Finding("network", "warning", words, "What is collected waits until there is a network.")
+    return Finding("network", "ok", words)
 
 
 def check_state(folder: Path) -> Finding:

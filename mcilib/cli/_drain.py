@@ -15,6 +15,7 @@ from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
 from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import DeliveryError
+from mcilib.protocols import SendPlan
 
 ROUND_S = 60.0
 """One flush takes at most this long; while each delivers something, another follows."""
@@ -27,7 +28,8 @@ ENDS_S = 0.5
 
 
 def drain(settings: Settings, folder: Path, grant: Grant, stop: StopSignal) -> int:
-    """Uploads all that waits. Raises `DeliveryError` when something still does."""
+    """Uploads all that waits, whatever battery and network are like: somebody asked for it. Raises `DeliveryError` when
+    something still does."""
     print(f"Uploading what waits in {folder} to {settings.upload.endpoint}. Stop with Ctrl-C.", flush=True)
     before = DirectorySpool.read_statistics(folder / "spool")
     reason = upload(settings, folder, grant, stop)
@@ -46,9 +48,14 @@ def drain(settings: Settings, folder: Path, grant: Grant, stop: StopSignal) -> i
 
 
 def upload(
-    settings: Settings, folder: Path, grant: Grant, stop: StopSignal, timeout_s: float | None = None
+    settings: Settings,
+    folder: Path,
+    grant: Grant,
+    stop: StopSignal,
+    timeout_s: float | None = None,
+    plan: SendPlan = SendPlan(),  # noqa: B008  (frozen)
 ) -> str:
-    """Uploads until nothing waits, nothing moves any more, the end is asked for, or the time is over.
+    """Uploads until nothing waits, nothing moves any more, the end is asked for, or the time is over. Keeps to `plan`.
 
     Returns why something still waits, in words; empty when nothing does. Raises `SpoolError`.
     """
@@ -67,6 +74,7 @@ def upload(
         spool,
         transport,
         may_send=lambda: gate.closed(time.time_ns()),
+        plan=lambda: plan,
         interval_s=settings.upload.interval_s,
         max_request_bytes=settings.upload.max_request_bytes,
         hold_s=settings.upload.hold_s,

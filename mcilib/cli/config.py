@@ -25,6 +25,8 @@ _SAMPLES: dict[str, Any] = {
     "upload.client_cert": "device.pem",
     "upload.client_key": "device.key",
     "upload.proxy": "http://proxy.example.org:3128",
+    "adapt.quiet_hours": ["mon-fri 22:00-07:00", "sat,sun 00:00-24:00"],
+    "adapt.rules": ["battery < 30 %: motion none, upload none", "metered and not saver: bytes 300 KiB"],
     "receiver.token_file": "token",
     "receiver.tls_cert": "cert.pem",
     "receiver.tls_key": "key.pem",
@@ -129,12 +131,15 @@ def _in(section: str) -> list[Option]:
 
 def _schema(option: Option) -> dict[str, Any]:
     found: dict[str, Any] = {"description": option.words}
-    if option.kind in ("count", "bytes", "seconds"):
-        found |= {"type": "number" if option.kind == "seconds" else "integer"}
+    if option.kind in ("count", "bytes", "seconds", "number"):
+        found |= {"type": "integer" if option.kind in ("count", "bytes") else "number"}
         found |= {"minimum": option.low, "maximum": option.high}
     elif option.kind == "names":
         items = {"type": "string", "enum": list(option.choices)}
-        found |= {"type": "array", "minItems": 1, "items": items}
+        found |= {"type": "array", "minItems": 0 if option.may_be_empty else 1, "items": items}
+    elif option.kind == "texts":
+        items = {"type": "string", "pattern": r"\S"}
+        found |= {"type": "array", "minItems": 0 if option.may_be_empty else 1, "items": items}
     elif option.kind == "choice":
         found |= {"type": "string", "enum": list(option.choices)}
     elif option.kind == "duration":

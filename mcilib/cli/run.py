@@ -28,6 +28,9 @@ waits in the state folder.
 An endpoint that is down or does not answer is a warning: capture goes on, nothing is lost. One that can never
 work ends it at once: a wrong certificate, a server that is no receiver, plain HTTP to another machine.
 
+On battery, in power saver, on a metered network or when it is hot it does less: section [adapt] of the file
+says when, `mcilib status` what is in force and why.
+
 With --recipients each batch is sealed to the keys in FILE before it touches the disk. FILE is read again for
 each, so keys can be changed meanwhile. While it cannot be used nothing is written: batches wait in memory.""",
         epilog="""\
@@ -57,6 +60,8 @@ exit codes: 0 ended as asked; 2 a flag or the file is wrong; 3 no valid grant fo
         "upload.client_key",
         "upload.proxy",
         "upload.hold_s",
+        "adapt.quiet_hours",
+        "adapt.metered_bytes_per_hour",
     )
     parser.add_argument(
         "--for", dest="for_s", type=duration(1, 365 * 86_400), metavar="TIME",

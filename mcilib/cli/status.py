@@ -1,4 +1,4 @@
-"""`mcilib status`: the grant, whether an agent runs, what waits, what was delivered, what was lost."""
+"""`mcilib status`: the grant, what is collected now and why, what waits, was delivered, was lost, what it all cost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mcilib.cli._output import count, print_json, print_rows, size
 from mcilib.cli._parser import add_options, settings_of, state_dir
+from mcilib.cli._plan import plan_rows
 from mcilib.errors import GrantError
 
 if TYPE_CHECKING:
     from mcilib.cli._parser import Subparsers
     from mcilib.consent import Grant
-    from mcilib.statistics import SpoolStatistics
+    from mcilib.statistics import Impact, ImpactStatistics, SpoolStatistics
 
 LOSS_WORDS = {
     "evicted": "evicted, the spool was full",
@@ -28,8 +29,10 @@ LOSS_WORDS = {
 def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "status",
-        help="show the grant, whether an agent runs, what waits, was delivered, was lost",
-        description="Shows the state of this device, whether an agent runs or not. Changes nothing.",
+        help="show the grant, whether an agent runs, what waits, was delivered, was lost, what it cost",
+        description="""\
+Shows the state of this device, whether an agent runs or not. Changes nothing.
+What was used is up to ten minutes old; energy is an estimate.""",
         epilog="""\
 example:
   mcilib status
@@ -46,6 +49,8 @@ exit codes: 0 shown (also when there is no grant); 2 a flag is wrong; 3 the gran
 def run(args: argparse.Namespace) -> int:
     from mcilib.consent import Grant
     from mcilib.delivery.spool import DirectorySpool
+    from mcilib.governor import PLAN_FILE, read_plan
+    from mcilib.resources.ledger import IMPACT_FILE, ImpactLedger
 
     folder = state_dir(settings_of(args))
     spool = folder / "spool"
@@ -58,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     unreadable = problem is not None and (folder / "grant.json").exists()
     statistics = DirectorySpool.read_statistics(spool)
     running = DirectorySpool.owned(spool)
+    plan = read_plan(folder / PLAN_FILE) if running else None
+    impact = ImpactLedger.read(folder / IMPACT_FILE)
     if args.json:
         print_json(
             {
@@ -65,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
                 "grant": _grant_json(grant),
                 "problem": str(problem) if problem is not None else None,
                 "running": running,
+                "plan": asdict(plan) if plan is not None else None,
                 "spool": asdict(statistics),
+                "impact": asdict(impact),
             }
         )
     else:
@@ -80,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
             [
                 *(_grant_rows(grant) if grant is not None else [["Grant:", words]]),
                 ["Running:", _running_words(running)],
+                *(plan_rows(plan) if plan is not None else []),
                 *_spool_rows(statistics),
+                *_impact_rows(impact),
                 ["State:", str(folder)],
             ]
         )
@@ -133,3 +144,58 @@ def _spool_rows(statistics: SpoolStatistics) -> list[list[str]]:
         ["Delivered:", count(statistics.delivered_batches, "batch")],
         ["Lost:", "; ".join(lost) or "none"],
     ]
+
+
+def _impact_rows(statistics: ImpactStatistics) -> list[list[str]]:
+    from mcilib.resources.energy import energy_words
+
+    if not statistics.days:
+        return []  # nothing is recorded yet
+    first = next(iter(statistics.days))
+    today = [
+        ["Used today:", _used_words(statistics.today)],
+        ["Energy today:", energy_words(statistics.today.energy)],
+    ]
+    if statistics.kept == statistics.today:
+        return [*today, *_machine_rows(first, statistics.kept)]
+    return [
+        *today,
+        [f"Used since {first}:", _used_words(statistics.kept)],
+        [f"Energy since {first}:", energy_words(statistics.kept.energy)],
+        *_machine_rows(first, statistics.kept),
+    ]
+
+
+def _used_words(impact: Impact) -> str:
+    running = _time_words(impact.running_s)
+    if impact.cpu_s is None:
+        cpu = f"CPU unknown in {running}"
+    else:
+        used = f"{impact.cpu_s:,.1f} s" if impact.cpu_s >= 1 else f"{impact.cpu_s * 1e3:.0f} ms"
+        cpu = f"{used} of CPU in {running} ({(impact.cpu_ratio or 0.0) * 100:.2g} % of a core)"
+    woken = "wake-ups unknown" if impact.wakeups is None else count(impact.wakeups, "wake-up")
+    requests = count(sum(impact.requests.values()), "request")
+    failed = f", {impact.undelivered_requests:,} in vain" if impact.undelivered_requests else ""
+    return (
+        f"{cpu}; {woken}; {size(impact.written_bytes)} written, {count(impact.fsyncs, 'fsync')}; "
+        f"{size(impact.sent_bytes)} sent, {requests}{failed}"
+    )
+
+
+def _time_words(seconds: float) -> str:
+    if seconds >= 3_600:
+        return f"{seconds / 3_600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _machine_rows(first: str, impact: Impact) -> list[list[str]]:
+    """Measured, and not ours alone: in rows of their own, so that nobody adds them to the estimate."""
+    from mcilib.resources.energy import joules
+
+    names = {"package": "its processor", "battery": "its battery"}
+    told = [
+        f"{joules(used)} from {names.get(kind, kind)} in {seconds / 3_600:.1f} h"
+        for kind, (used, seconds) in impact.machine.items()
+    ]
+    words = f"all programs together, measured: {'; '.join(told)}"
+    return [[f"The machine since {first}:", words]] if told else []

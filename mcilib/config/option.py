@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 DAY_S = 86_400
+
+_NUMBERS = {
+    "seconds": "a number of seconds", "count": "a whole number", "bytes": "a number of bytes", "number": "a number",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +20,16 @@ class Option:
     """One row of the table."""
 
     kind: str
-    """`text path choice names duration seconds count bytes`."""
+    """`text path choice names duration seconds count bytes number texts`."""
     words: str
     """What it does, in one sentence."""
     low: float = 0
     high: float = 0
     choices: tuple[str, ...] = ()
+    check: Callable[[str], object] | None = None
+    """Of `texts`: raises `ValueError` for one that is wrong."""
+    may_be_empty: bool = False
+    """Of `names` and `texts`: the list."""
     flag: str | None = None
     metavar: str = ""
     """What the value is called in help."""
@@ -39,15 +48,16 @@ class Option:
         if self.kind == "choice":
             return f"one of {', '.join(self.choices)}"
         if self.kind == "names":
-            return f"{'some' if flag else 'a list'} of {', '.join(self.choices)}"
+            empty = " (or an empty one)" if self.may_be_empty and not flag else ""
+            return f"{'some' if flag else 'a list'} of {', '.join(self.choices)}{empty}"
+        if self.kind == "texts":
+            return f"{self.metavar}, with ; between several" if flag else f"a list of {self.metavar}"
         if self.kind == "duration" or (flag and self.kind == "seconds"):
             return (
                 f"a duration from {as_duration(self.low)} to {as_duration(self.high)}, such as 30s 15m 2h 30d"
             )
-        if self.kind in ("seconds", "count", "bytes"):
-            noun = {"seconds": "a number of seconds", "count": "a whole number"}.get(
-                self.kind, "a number of bytes"
-            )
+        if self.kind in _NUMBERS:
+            noun = _NUMBERS[self.kind]
             return f"{noun} from {self.low:.15g} to {self.high:.15g}"
         return "a path" if self.kind == "path" else "a text"
 
@@ -62,12 +72,15 @@ class Option:
                 good = seconds if seconds is not None and self.low <= seconds <= self.high else None
             elif self.kind == "text" or value in self.choices:
                 good = value
-        elif self.kind == "names" and isinstance(value, list) and value:
+        elif self.kind == "names" and isinstance(value, list) and (value or self.may_be_empty):
             good = tuple(dict.fromkeys(value)) if all(v in self.choices for v in value) else None
+        elif self.kind == "texts" and isinstance(value, list) and (value or self.may_be_empty):
+            if all(isinstance(text, str) for text in value):
+                good = tuple(self._checked(text) for text in value)
         elif (
             isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
         ):
-            if self.kind == "seconds":
+            if self.kind in ("seconds", "number"):
                 good = float(value)
             elif self.kind in ("count", "bytes") and isinstance(value, int):
                 good = value
@@ -80,6 +93,10 @@ class Option:
         value: Any = text
         if self.kind == "names":
             value = [name.strip() for name in text.split(",")]
+        elif self.kind == "texts":
+            value = [part.strip() for part in text.split(";")]
+        elif self.kind == "number":
+            value = float(text) if re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,9})?", text) else None
         elif self.kind == "seconds":
             value = parse_duration(text)
         elif self.kind in ("count", "bytes"):
@@ -88,8 +105,17 @@ class Option:
             return Path(text)
         try:
             return self.accept(value)
-        except ValueError:
-            raise ValueError(f"must be {self.must_be(flag=True)}, not {_shown(text)}") from None
+        except ValueError as error:
+            why = f": {error.__cause__}" if error.__cause__ else ""
+            raise ValueError(f"must be {self.must_be(flag=True)}, not {_shown(text)}{why}") from None
+
+    def _checked(self, text: str) -> str:
+        try:
+            if self.check is not None:
+                self.check(text)
+        except ValueError as error:
+            raise ValueError(f"must be {self.must_be()}, not {_shown(text)}: {error}") from error
+        return text
 
 
 def parse_duration(text: str) -> float | None:

@@ -18,13 +18,14 @@ from mcilib.privacy import KeyDetail
 SOURCES = tuple(dict.fromkeys(source for scope in SCOPES.values() for source in scope.sources))
 KEY_DETAILS = tuple(detail.name.lower() for detail in KeyDetail)
 WINDOW_DETAILS = ("app", "title")
+POLICIES = ("battery", "network", "saver", "thermal", "cpu")
 BACKENDS = ("auto", "xrecord", "pynput")
 _MIB = 1024 * 1024
 
 
 _METAVARS = {
     "path": "FILE", "text": "TEXT", "choice": "NAME", "names": "NAMES", "duration": "TIME", "seconds": "TIME",
-    "count": "N", "bytes": "BYTES",
+    "count": "N", "bytes": "BYTES", "number": "N", "texts": "TEXTS",
 }  # fmt: skip
 
 
@@ -33,6 +34,18 @@ def _option(kind: str, words: str, default: Any = None, **more: Any) -> Any:
         default=default,
         metadata={"option": Option(kind, words, default=default, **{"metavar": _METAVARS[kind], **more})},
     )
+
+
+def _window(text: str) -> object:
+    from mcilib.policy.hours import Window  # for a file that has some: it takes 20 ms to import
+
+    return Window.parse(text)
+
+
+def _rule(text: str) -> object:
+    from mcilib.policy.rules import Rule
+
+    return Rule.parse(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +192,39 @@ class UploadSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptSettings:
+    """What is lowered when the machine has little to spare."""
+
+    policies: tuple[str, ...] = _option(
+        "names", "Which policies hold.", POLICIES, choices=POLICIES, may_be_empty=True,
+    )  # fmt: skip
+    battery_low: float = _option(
+        "number", "On battery below this part of full no data is sent, until it is 0.05 above.",
+        limits.BATTERY_LOW_RATIO, low=0, high=1,
+    )  # fmt: skip
+    cpu_budget: float = _option(
+        "number", "What mcilib may take of one processor core.", limits.CPU_BUDGET_RATIO,
+        low=limits.CPU_BUDGET_LOW_RATIO, high=1,
+    )  # fmt: skip
+    saver_tolerance_px: float = _option(
+        "number", "In power saver the pointer's path is kept within so many pixels.", limits.SAVER_TOLERANCE_PX,
+        low=0, high=limits.TOLERANCE_CAP_PX,
+    )  # fmt: skip
+    metered_bytes_per_hour: int = _option(
+        "bytes", "Data that may go in an hour over a network that is paid for by the byte; 0: none.",
+        limits.METERED_BYTES_PER_HOUR, low=0, high=limits.METERED_BYTES_PER_HOUR_CAP, flag="--metered-bytes",
+    )  # fmt: skip
+    quiet_hours: tuple[str, ...] | None = _option(
+        "texts", "When no data is sent, in local time.", check=_window, may_be_empty=True,
+        flag="--quiet-hours", metavar="[DAYS] HH:MM-HH:MM", fallback="never",
+    )  # fmt: skip
+    rules: tuple[str, ...] | None = _option(
+        "texts", "Rules of your own.", check=_rule, may_be_empty=True, metavar="CONDITION: LEVER VALUE",
+        fallback="none",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """The receiver (`mcilib receive`)."""
 
@@ -260,6 +306,7 @@ class Settings:
     seal: SealSettings = SealSettings()
     spool: SpoolSettings = SpoolSettings()
     upload: UploadSettings = UploadSettings()
+    adapt: AdaptSettings = AdaptSettings()
     receiver: ReceiverSettings = ReceiverSettings()
     grant: GrantSettings = GrantSettings()
 

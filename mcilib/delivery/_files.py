@@ -14,6 +14,7 @@ import weakref
 from pathlib import Path
 
 from mcilib.errors import SpoolError
+from mcilib.statistics import DiskStatistics
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
@@ -25,24 +26,42 @@ _LOCK_TRIES, _LOCK_WAIT_S = 5, 0.05
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-def write_durably(path: Path, data: bytes, modified_ns: int | None = None) -> None:
+class DiskTally:
+    """What was handed to the file system, counted where it is done. One thread at a time; never goes down."""
+
+    def __init__(self) -> None:
+        self.written_bytes = self.fsyncs = 0
+
+    def statistics(self) -> DiskStatistics:
+        """From any thread."""
+        return DiskStatistics(self.written_bytes, self.fsyncs)
+
+
+def write_durably(
+    path: Path, data: bytes, modified_ns: int | None = None, tally: DiskTally | None = None
+) -> None:
     """Writes `data` (mode 0600) and fsyncs it, dated `modified_ns` if that is given.
 
-    Leaves nothing behind when it raises `OSError`.
+    Leaves nothing behind when it raises `OSError`, but for what was there before: that may be a device.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o600)
+    flags, made = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, True
+    try:
+        fd = os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:
+        fd, made = os.open(path, flags, 0o600), False
     try:
         with os.fdopen(fd, "wb", buffering=0) as file:
-            write_all(file, data)
+            write_all(file, data, tally)
             if modified_ns is not None:
                 date(path, modified_ns)
-            os.fsync(file.fileno())
+            _fsync(file.fileno(), tally)
     except BaseException:
-        path.unlink(missing_ok=True)
+        if made:
+            path.unlink(missing_ok=True)
         raise
 
 
-def write_over(path: Path, data: bytes) -> bool:
+def write_over(path: Path, data: bytes, tally: DiskTally | None = None) -> bool:
     """Writes `data` durably into the room that the file at `path` has already: goes on a full disk too.
 
     False when there is no such file or it is smaller. Raises `OSError`.
@@ -54,17 +73,26 @@ def write_over(path: Path, data: bytes) -> bool:
     with os.fdopen(fd, "wb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size < len(data):
             return False
-        write_all(file, data)
+        write_all(file, data, tally)
         file.truncate(len(data))
-        os.fsync(file.fileno())
+        _fsync(file.fileno(), tally)
     return True
 
 
-def write_all(file: io.FileIO, data: bytes) -> None:
+def write_all(file: io.FileIO, data: bytes, tally: DiskTally | None = None) -> None:
     """`write` may take a part only."""
     rest = memoryview(data)
     while rest:
-        rest = rest[file.write(rest) :]
+        written_bytes = file.write(rest)
+        rest = rest[written_bytes:]
+        if tally is not None:
+            tally.written_bytes += written_bytes
+
+
+def _fsync(fd: int, tally: DiskTally | None) -> None:
+    if tally is not None:
+        tally.fsyncs += 1  # one that fails has cost as much
+    os.fsync(fd)
 
 
 def date(path: Path, modified_ns: int) -> None:
@@ -72,13 +100,13 @@ def date(path: Path, modified_ns: int) -> None:
     os.utime(path, ns=(modified_ns, modified_ns))
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: Path, tally: DiskTally | None = None) -> None:
     """Makes renames and unlinks in this folder survive a power cut (Windows has no such call)."""
     if sys.platform == "win32":
         return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        _fsync(fd, tally)
     finally:
         os.close(fd)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcilib import limits
 from mcilib.delivery._age import AgeClock
-from mcilib.delivery._files import FULL, date, sync_folder, write_durably, write_over
+from mcilib.delivery._files import FULL, DiskTally, date, sync_folder, write_durably, write_over
 from mcilib.delivery._state import Entry, listed
 
 RESERVE_BYTES = 32 * 1024
@@ -26,6 +26,7 @@ class SpoolFolder:
             path / name for name in ("tmp", "ready", "control", "bad")
         )
         self.state = path / "state.json"
+        self.tally = DiskTally()
         self._reserve = path / "reserve"
         self._reserved = False
         self._bad_until_ns: int | None = None
@@ -65,9 +66,9 @@ class SpoolFolder:
         if folder is self.control:
             folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            write_durably(temporary, data, entry.dated_ns)
+            write_durably(temporary, data, entry.dated_ns, self.tally)
             os.replace(temporary, place)
-            sync_folder(folder)
+            sync_folder(folder, self.tally)
         except BaseException:
             temporary.unlink(missing_ok=True)
             place.unlink(missing_ok=True)
@@ -82,11 +83,11 @@ class SpoolFolder:
     def remove_control(self, name: str) -> None:
         """Durably."""
         (self.control / name).unlink(missing_ok=True)
-        sync_folder(self.control)
+        sync_folder(self.control, self.tally)
 
     def sync_ready(self) -> None:
         """What has gone from `ready/` stays gone."""
-        sync_folder(self.ready)
+        sync_folder(self.ready, self.tally)
 
     def short_of_bytes(self, min_free_bytes: int) -> int:
         """How much the disk lacks of so much free space, or of a tenth of it all if that is less.
@@ -105,9 +106,9 @@ class SpoolFolder:
         """In place of the old one, durably. On a full disk it takes the room that was kept for it."""
         temporary = self.tmp / "state.json"
         try:
-            write_durably(temporary, data)
+            write_durably(temporary, data, tally=self.tally)
         except OSError as error:
-            if error.errno not in FULL or not write_over(self._reserve, data):
+            if error.errno not in FULL or not write_over(self._reserve, data, self.tally):
                 raise
             temporary, self._reserved = self._reserve, False
         try:
@@ -115,7 +116,7 @@ class SpoolFolder:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(self.path)
+        sync_folder(self.path, self.tally)
 
     def keep_reserve(self) -> None:
         """Sets the room aside again, if there is any now. Never raises `OSError`."""
@@ -123,7 +124,7 @@ class SpoolFolder:
             return
         with contextlib.suppress(OSError):
             if not self._reserve.exists() or self._reserve.stat().st_size < RESERVE_BYTES:
-                write_durably(self._reserve, bytes(RESERVE_BYTES))
+                write_durably(self._reserve, bytes(RESERVE_BYTES), tally=self.tally)
             self._reserved = True
 
     def set_state_aside(self) -> None:
@@ -169,7 +170,7 @@ class SpoolFolder:
         for entry in listed(self.bad):
             if entry.name.endswith(".mcib") and (wanted is None or entry.entry_id in wanted):
                 _remove_anything(self.bad / entry.name)
-        sync_folder(self.bad)
+        sync_folder(self.bad, self.tally)
 
 
 def _disk_bytes(path: Path) -> tuple[int, int]:

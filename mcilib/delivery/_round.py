@@ -7,6 +7,7 @@ Knows neither threads nor sleeps: whether a request may be made, and making it w
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -93,8 +94,12 @@ class Round:
     suspects: int = 0
     """Batches that were refused as bad and are kept because of that."""
     spool_error: SpoolError | None = None
-    requests: int = 0
-    bytes_sent: int = 0
+    cause: str = "data"
+    """Why the next request is made (`UploadStatistics.requests_by_cause`)."""
+    requests: Counter[str] = field(default_factory=Counter)
+    bytes_sent: Counter[str] = field(default_factory=Counter)
+    """Both by cause."""
+    outcomes: Counter[str] = field(default_factory=Counter)
     delivered: set[str] = field(default_factory=set)
     duplicates: int = 0
     """Of the delivered."""
@@ -106,8 +111,9 @@ class Round:
 
     def note(self, reply: Reply) -> None:
         self.outcome, self.detail, self.retry_after_s = reply.outcome, reply.detail, reply.retry_after_s
-        self.requests += 1
-        self.bytes_sent += reply.bytes_sent
+        self.requests[self.cause] += 1
+        self.bytes_sent[self.cause] += reply.bytes_sent
+        self.outcomes[reply.outcome.value] += 1
 
     def problem(self, failures: int) -> Problem | None:
         """What is wrong, in words, after so many failed uploads in a row."""
@@ -195,6 +201,7 @@ class Delivery:
                     break
                 count += 1
             request, due = due[:count], due[count:]
+            run.cause = "control"
             reply = self._line.send_control(request, permit, run)
             if reply is None:
                 run.over = True
@@ -245,7 +252,7 @@ class Delivery:
             if not request:
                 run.left = run.left or (permit.left if todo else "")
                 return
-            self._deliver(request, permit, run)
+            self._deliver(request, permit, run, "data")
 
     def _packed(self, todo: dict[str, None], permit: Permit, run: Round) -> list[SealedBatch]:
         """The oldest that may go now, up to the limits of one request (a larger batch goes alone). What is
@@ -272,8 +279,9 @@ class Delivery:
             size_bytes = total_bytes
         return request
 
-    def _deliver(self, batches: Sequence[SealedBatch], permit: Permit, run: Round) -> None:
+    def _deliver(self, batches: Sequence[SealedBatch], permit: Permit, run: Round, cause: str) -> None:
         """Sends `batches`; a request that is refused as bad is halved until the bad ones are alone."""
+        run.cause = cause
         reply = self._line.send(batches, permit, run)
         if reply is None:
             run.over = True
@@ -297,7 +305,7 @@ class Delivery:
                 if not again.covers(permit):
                     run.over, run.left = True, again.left
                     return
-                self._deliver(part, again, run)
+                self._deliver(part, again, run, "split")
 
     def _take_receipts(self, batches: Sequence[SealedBatch], reply: Reply, run: Round) -> None:
         """Settles what a receipt names; everything else still waits."""

@@ -56,6 +56,8 @@ class FolderTransport:
         self.path = Path(os.path.abspath(path))
         self._swept = False
 
+    is_local = True
+
     @property
     def endpoint(self) -> str:
         """As an address: `file:///...`."""

@@ -20,6 +20,7 @@ from mcilib.delivery._answers import (
     NOT_OURS,
     Endpoint,
     health_of,
+    is_loopback,
     outcome_words,
     receipts_of,
     root_of,
@@ -134,6 +135,11 @@ class HttpTransport:
     def endpoint(self) -> str:
         """As given, without a slash at the end."""
         return self._endpoint.url
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the endpoint is on this machine."""
+        return is_loopback(self._endpoint.host)
 
     def __repr__(self) -> str:
         return f"HttpTransport({self.endpoint!r})"

@@ -124,6 +124,11 @@ class ObjectStoreTransport:
         """As an address: `s3://bucket/prefix`."""
         return f"s3://{self._bucket}" + (f"/{self._prefix}" if self._prefix else "")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is on this machine."""
+        return is_loopback(urlsplit(self._address).hostname or "")
+
     def __repr__(self) -> str:
         return f"ObjectStoreTransport({self.endpoint!r})"
 

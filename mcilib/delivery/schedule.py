@@ -16,9 +16,10 @@ from random import Random
 from typing import Any
 
 from mcilib import limits
-from mcilib.delivery._files import sync_folder, write_durably
+from mcilib.delivery._files import DiskTally, sync_folder, write_durably
 from mcilib.delivery.retry import Schedule, Traffic
 from mcilib.protocols import Outcome, Transport
+from mcilib.statistics import DiskStatistics
 
 SCHEDULE_FILE = "schedule.json"
 """Its name beside the batches, in the spool's folder."""
@@ -51,6 +52,7 @@ class ScheduleFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
+        self._tally = DiskTally()
 
     def __repr__(self) -> str:
         return f"ScheduleFile({os.fspath(self.path)!r})"
@@ -76,9 +78,13 @@ class ScheduleFile:
             if len(data) > _FILE_MAX_BYTES:  # endless addresses, or something that is not ours
                 data = _file({endpoint: endpoints[endpoint]})
             new = self.path.with_name(self.path.name + ".new")
-            write_durably(new, data)
+            write_durably(new, data, tally=self._tally)
             os.replace(new, self.path)
-            sync_folder(self.path.parent)
+            sync_folder(self.path.parent, self._tally)
+
+    def disk_statistics(self) -> DiskStatistics:
+        """What this object has written and fsynced since it was made; never goes down. Never waits."""
+        return self._tally.statistics()
 
     def _endpoints(self) -> dict[str, Any]:
         """Least recently used first; empty when the file is not there or is not one of ours."""

@@ -34,7 +34,7 @@ from mcilib.delivery._limits import SpoolLimits
 from mcilib.delivery._state import DELIVERED, Entry, load_state, look_at
 from mcilib.errors import BatchFormatError, SpoolError
 from mcilib.protocols import ControlRecord, Fate, SealedBatch
-from mcilib.statistics import SpoolStatistics
+from mcilib.statistics import DiskStatistics, SpoolStatistics
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _NOT_THE_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -327,6 +327,10 @@ class DirectorySpool:
             return look_at(self.path)
         with self._mine():
             return self._ledger.statistics()
+
+    def disk_statistics(self) -> DiskStatistics:
+        """What this object has written and fsynced since it was made; never goes down. Never waits."""
+        return self._folder.tally.statistics()
 
     @staticmethod
     def read_statistics(path: str | os.PathLike[str]) -> SpoolStatistics:

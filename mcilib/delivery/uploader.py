@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -174,6 +175,16 @@ class Uploader:
             if self._schedule.failures or self._last.held or self._last.left:
                 now_ns = self._clock.monotonic_ns()
                 self._schedule = self._schedule.hastened(now_ns, self._interval_s, self._random)
+                self._wake.notify_all()
+
+    def hasten(self) -> None:
+        """What was committed goes at once, unless an upload has just failed, or the server asked to wait."""
+        if self._foreign():
+            return
+        with self._wake:
+            if not self._schedule.failures:
+                self._schedule = self._schedule.hastened(self._clock.monotonic_ns(), 0.0, self._random)
+                self._idle = False  # that it is due now is meant
                 self._wake.notify_all()
 
     def _resume(self) -> None:
@@ -404,7 +415,9 @@ class Uploader:
             elif not now.control:
                 run.left = now.left
                 return None
-            return self._send(send, run)
+            reply = self._send(send, run)
+            run.cause = "retry"  # what follows, until another request sets it
+            return reply
 
         from tenacity import (
             Retrying,
@@ -468,8 +481,11 @@ class Uploader:
             self._schedule = replace(self._schedule, rejects_in_a_row=self._delivery.rejects_in_a_row)
             before = self._statistics
             self._statistics = UploadStatistics(
-                requests=before.requests + run.requests,
-                bytes_sent=before.bytes_sent + run.bytes_sent,
+                requests=before.requests + run.requests.total(),
+                bytes_sent=before.bytes_sent + run.bytes_sent.total(),
+                requests_by_cause=dict(run.requests + Counter(before.requests_by_cause)),
+                bytes_by_cause=dict(run.bytes_sent + Counter(before.bytes_by_cause)),
+                requests_by_outcome=dict(run.outcomes + Counter(before.requests_by_outcome)),
                 delivered_batches=before.delivered_batches + len(run.delivered),
                 duplicate_batches=before.duplicate_batches + run.duplicates,
                 last_outcome=run.outcome.value if run.outcome else before.last_outcome,
@@ -498,6 +514,10 @@ class Uploader:
             due_s = self._schedule.wait_s(self._clock.monotonic_ns())
             planned = self._running() and self._something_waits()
             return replace(self._statistics, next_attempt_s=due_s if planned else None)
+
+    def totals(self) -> UploadStatistics:
+        """The same without `next_attempt_s`. Waits for nothing: not for a disk either."""
+        return UploadStatistics() if self._foreign() else self._statistics
 
     def health(self) -> Health:
         """What is wrong with the last upload, in words."""

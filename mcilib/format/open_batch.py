@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from mcilib import limits
 from mcilib.clock import ClockAnchor
@@ -43,6 +44,9 @@ from mcilib.format.rows import (
 )
 from mcilib.protocols import SealedBatch
 
+if TYPE_CHECKING:
+    from mcilib.policy.plan import Plan
+
 ROW_BYTES = 16
 """What a row is taken to need before compression, texts of names and titles apart: three times what moves and
 keys do, a third of what the worst rows can."""
@@ -67,7 +71,7 @@ class OpenBatch:
     """
 
     __slots__ = (
-        "anchor", "tick_ns", "quanta_per_px", "coalesced", "invalid", "paused_ns",
+        "anchor", "tick_ns", "quanta_per_px", "coalesced", "thinned", "invalid", "paused_ns", "plan",
         "_at_x", "_at_y", "_before", "_first_ns", "_last_ns", "_limit_px", "_max_bytes", "_rare", "_rare_inputs",
         "_room", "_runs", "_scroll", "_synthetic", "_t_ns", "_text_bytes", "_x", "_y",
     )  # fmt: skip
@@ -92,10 +96,14 @@ class OpenBatch:
         self.anchor, self.tick_ns, self.quanta_per_px = anchor, tick_ns, quanta_per_px
         self.coalesced = 0
         """Moves to where the pointer already was."""
+        self.thinned = 0
+        """Moves left out by a plan: see `mcilib.sampler`."""
         self.invalid = 0
         """Events that the format cannot hold."""
         self.paused_ns = 0
         """How long in all, before it began, nothing was to be collected: kept here for whoever fills it."""
+        self.plan: Plan | None = None
+        """Under which it was begun: as well."""
         self._first_ns, self._last_ns = time_range(anchor, tick_ns)
         self._limit_px = COORDINATE_MAX / quanta_per_px
         self._max_bytes, self._text_bytes = max_bytes, 0
@@ -211,8 +219,8 @@ class OpenBatch:
 
     @property
     def captured(self) -> dict[str, int]:
-        """Events by kind, without kinds of which there were none: with coalesced ones and all scroll steps."""
-        counts = Counter(move=len(self._t_ns) + self.coalesced)
+        """Events by kind, without kinds of which there were none: with all scroll steps, and moves that are no row."""
+        counts = Counter(move=len(self._t_ns) + self.coalesced + self.thinned)
         for event in islice(self._rare, len(self._rare)):
             counts[event.kind] += int(event_count(event))
         return {kind: count for kind, count in counts.items() if count}
@@ -299,7 +307,12 @@ class OpenBatch:
             quanta_per_px=self.quanta_per_px,
             clocks=clocks,
             backends=backends or {},
-            coverage=replace(coverage, coalesced=coverage.coalesced + self.coalesced, dropped=dropped),
+            coverage=replace(
+                coverage,
+                coalesced=coverage.coalesced + self.coalesced,
+                thinned=coverage.thinned + self.thinned,
+                dropped=dropped,
+            ),
             levers=levers or {},
             reasons=reasons,
         )

@@ -16,6 +16,7 @@ from mcilib.reader.events import Reader as Reader
 from mcilib.reader.events import Row as Row
 from mcilib.reader.export import Exported as Exported
 from mcilib.reader.export import write_jsonl as write_jsonl
+from mcilib.reader.path import PointerPath as PointerPath
 from mcilib.reader.timeline import Boot as Boot
 from mcilib.reader.timeline import ClockStep as ClockStep
 from mcilib.reader.timeline import Hole as Hole

@@ -9,7 +9,21 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Signal(NamedTuple):
+    interface: str
+    member: str
+    body: tuple[Any, ...]
+
+
+class Answer(NamedTuple):
+    """To a call by `post`."""
+
+    serial: int
+    body: tuple[Any, ...] | None
+    """None: an error."""
 
 
 class Stopped(Exception):
@@ -35,7 +49,8 @@ class Bus:
 
         address = get_bus(name)
         self._wake, self._serial, self._parser = wake, 0, Parser()
-        self._signals: list[Any] = []
+        self._news: list[Signal | Answer] = []
+        self._posted: set[int] = set()
         self._replies: list[Any] = []
         self._socket = socket.socket(socket.AF_UNIX)
         try:
@@ -48,7 +63,7 @@ class Bus:
             authenticator = Authenticator()
             for line in authenticator:
                 self._socket.sendall(line)
-                self._wait()
+                self.wait()
                 authenticator.feed(self._receive())
             self._socket.sendall(BEGIN)
             self.ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
@@ -67,27 +82,46 @@ class Bus:
         self, service: str, path: str, interface: str, member: str, signature: str = "", *arguments: Any
     ) -> Any:
         """Call a method; its results as a tuple."""
-        from jeepney import DBusAddress, HeaderFields, MessageFlag, MessageType, new_method_call
+        from jeepney import HeaderFields, MessageType
 
-        address = DBusAddress(path, bus_name=service, interface=interface)
-        message = new_method_call(address, member, signature or None, arguments)
-        message.header.flags |= MessageFlag.no_auto_start
-        self._serial += 1
-        self._socket.sendall(message.serialise(self._serial))
+        serial = self._send(service, path, interface, member, signature, arguments)
         while True:
             for reply in self._replies:
-                if reply.header.fields.get(HeaderFields.reply_serial) == self._serial:
+                if reply.header.fields.get(HeaderFields.reply_serial) == serial:
                     self._replies.clear()
                     if reply.header.message_type is MessageType.error:
                         raise Refused(reply.header.fields.get(HeaderFields.error_name, ""))
                     return reply.body
             self._replies.clear()
-            self._wait()
+            self.wait()
             self.read()
 
+    def post(
+        self, service: str, path: str, interface: str, member: str, signature: str = "", *arguments: Any
+    ) -> int:
+        """Call a method and wait for nothing; the serial of the `Answer` that may come."""
+        serial = self._send(service, path, interface, member, signature, arguments)
+        self._posted.add(serial)
+        return serial
+
+    def _send(
+        self, service: str, path: str, interface: str, member: str, signature: str, body: tuple[Any, ...]
+    ) -> int:
+        from jeepney import DBusAddress, MessageFlag, new_method_call
+
+        address = DBusAddress(path, bus_name=service, interface=interface)
+        message = new_method_call(address, member, signature or None, body)
+        message.header.flags |= MessageFlag.no_auto_start
+        self._serial += 1
+        self._socket.sendall(message.serialise(self._serial))
+        return self._serial
+
     def watch(self, sender: str, path: str, interface: str, member: str, argument: str = "") -> str:
-        """Hear signals of this kind and no others (with `argument` as their first); the rule, for `unwatch`."""
-        rule = f"type='signal',sender='{sender}',path='{path}',interface='{interface}',member='{member}'"
+        """Hear signals of this kind and no others (with `argument` as their first; of any path when that is ""); the
+        rule, for `unwatch`."""
+        rule = f"type='signal',sender='{sender}',interface='{interface}',member='{member}'"
+        if path:
+            rule += f",path='{path}'"
         if argument:
             rule += f",arg0='{argument}'"
         self._rule("AddMatch", rule)
@@ -104,22 +138,21 @@ class Bus:
     def _rule(self, member: str, rule: str) -> None:
         self.ask("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, "s", rule)
 
-    def signals(self) -> list[tuple[str, str, tuple[Any, ...]]]:
-        """Interface, member and body of each signal since the last call, in order; also of those that came
-        while an answer was waited for."""
-        from jeepney import HeaderFields
+    def news(self) -> list[Signal | Answer]:
+        """Signals, and answers to what was posted, since the last call, in order; also those that came while an
+        answer was waited for."""
+        taken, self._news = self._news, []
+        return taken
 
-        taken, self._signals = self._signals, []
-        return [
-            (m.header.fields.get(HeaderFields.interface, ""), m.header.fields[HeaderFields.member], m.body)
-            for m in taken
-            if HeaderFields.member in m.header.fields
-        ]
+    def signals(self) -> list[Signal]:
+        """The same for those who post nothing."""
+        return [one for one in self.news() if isinstance(one, Signal)]
 
     def close(self) -> None:
         self._socket.close()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until there is something to read."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         poll.register(self._socket, select.POLLIN)
@@ -131,14 +164,22 @@ class Bus:
 
     def read(self) -> None:
         """Takes in what has come. Waits for nothing."""
-        from jeepney import MessageType
+        from jeepney import HeaderFields, MessageType
 
         for message in self._parser.feed(self._receive()):
-            kind = message.header.message_type
+            kind, fields = message.header.message_type, message.header.fields
             if kind is MessageType.signal:
-                self._signals.append(message)
+                if HeaderFields.member in fields:
+                    interface = fields.get(HeaderFields.interface, "")
+                    self._news.append(Signal(interface, fields[HeaderFields.member], message.body))
             elif kind in (MessageType.method_return, MessageType.error):
-                self._replies.append(message)
+                serial = fields.get(HeaderFields.reply_serial, 0)
+                if serial in self._posted:
+                    self._posted.remove(serial)
+                    body = message.body if kind is MessageType.method_return else None
+                    self._news.append(Answer(serial, body))
+                else:
+                    self._replies.append(message)
 
     def _receive(self) -> bytes:
         data = self._socket.recv(65_536)

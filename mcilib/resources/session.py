@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import select
-import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any
 
-from mcilib import limits
-from mcilib.resources._bus import Bus, Refused, Stopped
-from mcilib.statistics import Health, Problem
+from mcilib.resources._bus import Bus, Refused, Signal
+from mcilib.resources._loop import Loop, Part
+from mcilib.statistics import Health
 
 _log = logging.getLogger("mcilib")
 
@@ -79,7 +76,7 @@ class SessionWatch:
     @property
     def away(self) -> str | None:
         """`locked`, `switched` (another user's session is in the foreground), or None: here, or unknown."""
-        return self._loop.away if self._loop is not None else None
+        return self._loop.value if self._loop is not None else None
 
     @property
     def known(self) -> bool:
@@ -93,98 +90,22 @@ class SessionWatch:
 
     def health(self) -> Health:
         """A problem for each bus that was there and is lost."""
-        return Health.join(part.health() for part in self._loop.parts) if self._loop is not None else Health()
+        return self._loop.health() if self._loop is not None else Health()
 
     def threads(self) -> list[threading.Thread]:
         """The thread whose cost is this object's; none where there is no bus."""
         return [self._loop.thread] if self._loop is not None and self._loop.thread.is_alive() else []
 
 
-class _Part:
-    """What one bus tells, and the connection to it, made again after a loss. Used by one thread at a time."""
-
-    bus_name: ClassVar[str]
+class _Teller(Part):
+    concern, loss = "session", "a locked screen may not be noticed"
 
     def __init__(self) -> None:
+        super().__init__()
         self.away: str | None = None
-        self.known = False
-        self.bus: Bus | None = None
-        self.retry_at_s: float | None = None  # monotonic; None: not to be tried
-        self._pause_s = 0.0
-
-    def open(self, wake: socket.socket, timeout_s: float) -> None:
-        """Connects, watches and reads. Raises `Stopped` only."""
-        try:
-            self.bus = Bus(self.bus_name, wake, timeout_s)
-            self.begin(self.bus)
-            self._hear(self.bus)
-        except Stopped:
-            raise
-        except Exception as error:
-            # At the start a bus that takes no connection is not there; one that gives no answer is.
-            if self.bus is None and self.retry_at_s is None and not isinstance(error, TimeoutError):
-                self.forget(f"no {self.bus_name.lower()} bus")
-            else:
-                self._lost(error)
-        else:
-            self._pause_s, self.retry_at_s = 0.0, None
-
-    def serve(self) -> None:
-        """Takes up what has come. Raises `Stopped` only."""
-        if self.bus is None:
-            return
-        try:
-            self.bus.allow(limits.SESSION_ANSWER_S)
-            self.bus.read()
-            self._hear(self.bus)
-        except Stopped:
-            raise
-        except Exception as error:
-            self._lost(error)
-
-    def _hear(self, bus: Bus) -> None:
-        while signals := bus.signals():  # more may come while the answer to one is waited for
-            self.hear(bus, signals)
-
-    def _lost(self, error: Exception) -> None:
-        name = f"the {self.bus_name.lower()} bus"
-        if not self._pause_s:
-            _log.warning("mcilib: lost %s, trying again (%s: %s)", name, type(error).__name__, error)
-        self.close()
-        self.forget(f"{name} is lost")
-        self._pause_s = next_pause_s(self._pause_s)
-        self.retry_at_s = time.monotonic() + self._pause_s
-
-    def close(self) -> None:
-        bus, self.bus = self.bus, None
-        if bus is not None:
-            bus.close()
-
-    def health(self) -> Health:
-        if self.retry_at_s is None:
-            return Health()
-        words = f"The {self.bus_name.lower()} bus is lost: a locked screen may not be noticed"
-        step = "It is tried again, at least once a minute; a new login makes a new bus."
-        return Health((Problem("session", words, step),))
-
-    def begin(self, bus: Bus) -> None:
-        """Watches first and reads then, so that no change falls between."""
-        raise NotImplementedError
-
-    def hear(self, bus: Bus, signals: list[tuple[str, str, tuple[Any, ...]]]) -> None:
-        raise NotImplementedError
-
-    def forget(self, why: str) -> None:
-        """Nothing is known any more; but whom logind has called away is not back before it says so."""
-        raise NotImplementedError
 
 
-def next_pause_s(pause_s: float) -> float:
-    """The pause before the next attempt, after one of `pause_s` (0: none yet)."""
-    return min(max(2 * pause_s, limits.SESSION_RETRY_FIRST_S), limits.SESSION_RETRY_CAP_S)
-
-
-class _Logind(_Part):
+class _Logind(_Teller):
     bus_name = "SYSTEM"
 
     def __init__(self) -> None:
@@ -197,11 +118,11 @@ class _Logind(_Part):
         bus.watch_owner(_LOGIND)
         self._read(bus)
 
-    def hear(self, bus: Bus, signals: list[tuple[str, str, tuple[Any, ...]]]) -> None:
+    def hear(self, bus: Bus, signals: list[Signal]) -> None:
         self._read(bus)
 
     def forget(self, why: str) -> None:
-        self.known, self.missing = False, why
+        self.known, self.missing = False, why  # whom it has called away is not back before it says so
 
     def _read(self, bus: Bus) -> None:
         """All of it again: the session too may be another one than before."""
@@ -260,7 +181,7 @@ def _away(locked: bool, active: bool) -> str | None:
     return None if active else "switched"
 
 
-class _Savers(_Part):
+class _Savers(_Teller):
     bus_name = "SESSION"
 
     def __init__(self) -> None:
@@ -274,7 +195,7 @@ class _Savers(_Part):
             self._ask(bus, name)
         self._settle()
 
-    def hear(self, bus: Bus, signals: list[tuple[str, str, tuple[Any, ...]]]) -> None:
+    def hear(self, bus: Bus, signals: list[Signal]) -> None:
         for interface, member, body in signals:
             if member == "NameOwnerChanged" and body[0] in _SAVERS:
                 self._ask(bus, body[0])
@@ -300,86 +221,16 @@ def _path(name: str) -> str:
     return "/" + name.replace(".", "/")
 
 
-class _Loop:
+class _Loop(Loop[str | None]):
     """The thread of one start, and what it knows."""
 
+    name, what = "mcilib-session", "the session"
+
     def __init__(self, on_change: Callable[[], None]) -> None:
-        self._on_change = on_change
         self.logind = _Logind()
-        self.parts: tuple[_Part, ...] = (self.logind, _Savers())
-        self.away: str | None = None
-        self._stopping = False
-        self.thread = threading.Thread(target=self._run, name="mcilib-session", daemon=True)
-        self._wake, self._waker = socket.socketpair()
+        self.tellers: tuple[_Teller, ...] = (self.logind, _Savers())
+        super().__init__(self.tellers, on_change, None)
 
-    def start(self) -> None:
-        """Reads all there is; the thread only where there is a bus."""
-        try:
-            for part in self.parts:
-                part.open(self._wake, limits.SESSION_CONNECT_S)
-            self.away = self._now()
-            if any(part.bus is not None or part.retry_at_s is not None for part in self.parts):
-                self.thread.start()
-        finally:
-            if self.thread.ident is None:
-                self._close()
-
-    def stop(self) -> None:
-        self._stopping = True
-        with suppress(OSError):  # closed: it has ended
-            self._waker.send(b"x")
-        if self.thread.ident is not None and self.thread is not threading.current_thread():
-            self.thread.join(limits.SESSION_STOP_TIMEOUT_S)
-
-    def _run(self) -> None:
-        try:
-            while True:
-                self._wait()
-                self._tell()
-        except Stopped:
-            pass
-        except Exception:
-            _log.exception("mcilib: the session is not watched any more")
-            for part in self.parts:
-                part.forget("the watch has failed")
-            self._tell()
-        finally:
-            self._close()
-
-    def _wait(self) -> None:
-        """Until a bus has something to say or is to be tried again; then takes it up. Raises `Stopped`."""
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        for part in self.parts:
-            if part.bus is not None:
-                poll.register(part.bus, select.POLLIN)
-        retries = [part.retry_at_s for part in self.parts if part.retry_at_s is not None]
-        left_s = max(0.0, min(retries) - time.monotonic()) if retries else None
-        ready = {fd for fd, _ in poll.poll(None if left_s is None else left_s * 1000 + 1)}
-        if self._wake.fileno() in ready:
-            raise Stopped
-        for part in self.parts:
-            if part.bus is not None:
-                if part.bus.fileno() in ready:
-                    part.serve()
-            elif part.retry_at_s is not None and part.retry_at_s <= time.monotonic():
-                part.open(self._wake, limits.SESSION_ANSWER_S)
-
-    def _now(self) -> str | None:
-        told = [part.away for part in self.parts]
+    def now(self) -> str | None:
+        told = [part.away for part in self.tellers]
         return "locked" if "locked" in told else self.logind.away
-
-    def _tell(self) -> None:
-        before, self.away = self.away, self._now()
-        if self.away == before or self._stopping:
-            return
-        try:
-            self._on_change()
-        except Exception:
-            _log.exception("mcilib: on_change of the session failed")
-
-    def _close(self) -> None:
-        for part in self.parts:
-            part.close()
-        self._wake.close()
-        self._waker.close()

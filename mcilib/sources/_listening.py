@@ -161,9 +161,9 @@ class ListenerLoop:
 class _FreezeWatch:
     """Finds out that an X server froze, by asking it for a reply while there is input.
 
-    A frozen server says nothing and closes nothing. One thread, asleep while no input has come for
-    `WATCH_WINDOW_S`. A reply later than `FREEZE_S`, with no events meanwhile, is a gap that begins at
-    the last sign of life.
+    A frozen server says nothing and closes nothing. One thread, asleep while no input has come for `WATCH_WINDOW_S`;
+    while it comes, that is sign enough, and nothing is asked. A reply later than `FREEZE_S`, with no events meanwhile,
+    is a gap that begins at the last sign of life.
     """
 
     def __init__(self, name: str, on_gap: OnGap, clock: Clock, stopping: threading.Event) -> None:
@@ -221,8 +221,17 @@ class _FreezeWatch:
                 self._asked_ns, self._alive_ns = 0, now_ns
             if now_ns - self._event_ns > limits.WATCH_WINDOW_S * 1e9:
                 self._active.clear()
-            elif self._stopping.wait(limits.WATCH_INTERVAL_S):
+            elif not self._wait_for_silence():
                 return
+
+    def _wait_for_silence(self) -> bool:
+        """Until nothing has come for `WATCH_INTERVAL_S`, and so long at least; False: to be stopped."""
+        wait_s = limits.WATCH_INTERVAL_S
+        while wait_s > 0:
+            if self._stopping.wait(wait_s):
+                return False
+            wait_s = limits.WATCH_INTERVAL_S - (self._clock.monotonic_ns() - self._event_ns) / 1e9
+        return True
 
     def _ask(self) -> bool:
         """True when the server replied; False when the connection is gone, which the loop notices and counts."""

@@ -22,6 +22,7 @@ from mcilib.protocols import (
     Fate,
     Outcome,
     ReceiptStatus,
+    Resources,
     SealedBatch,
     Session,
     Source,
@@ -36,6 +37,7 @@ _AS_IT_IS = ("display", "layout", "focus")
 _TICK_NS = 1_000_000
 """Systems stamp events in whole milliseconds, rounded down."""
 _SESSION_START_S = 1.5
+_TOLD_S = 1.0
 
 
 def check_source(make: Callable[[], Source], drive: Callable[[Source], None]) -> None:
@@ -93,7 +95,7 @@ def check_session(make: Callable[[], Session], become: Callable[[Session, str | 
         began = time.monotonic()
         session.stop()
         took = time.monotonic() - began
-        assert took <= limits.SESSION_STOP_TIMEOUT_S + 0.1, f"stop took {took:.2f} s"
+        assert took <= limits.BUS_STOP_TIMEOUT_S + 0.1, f"stop took {took:.2f} s"
         calls = len(told)
         become(session, "locked")
         time.sleep(0.1)
@@ -109,6 +111,53 @@ def _note_away(session: Session, told: list[str | None]) -> None:
 
 def _last_is(told: list[str | None], away: str | None) -> bool:
     return bool(told) and told[-1] == away
+
+
+def check_resources(make: Callable[[], Resources], plug: Callable[[Resources, bool], None]) -> None:
+    """`plug` puts the machine, which has a battery, on mains (True) or takes it off."""
+    resources = make()
+    before = set(threading.enumerate())
+    resources.refresh()
+    for life in ("first", "second"):
+        told: list[bool | None] = []
+        plug(resources, False)
+        began = time.monotonic()
+        resources.start(partial(_note_mains, resources, told))
+        took = time.monotonic() - began
+        assert took <= _SESSION_START_S, f"{life} start took {took:.2f} s"
+        state = resources.state
+        assert state.on_mains is False, f"{life} start: on_mains is {state.on_mains} when start returns"
+        assert state.on_battery, f"{life} start: on_battery is not so when start returns"
+        assert resources.health().ok, f"{life} start: {resources.health().problems}"
+        for plugged in (True, False, True):
+            calls = len(told)
+            plug(resources, plugged)
+            words = f"{life} start: on_change was not called within {_TOLD_S} s for on_mains={plugged}"
+            _until(partial(_is_told, told, calls, plugged), words, _TOLD_S)
+            assert resources.state.on_mains is plugged, f"{life} start: {resources.state}, not {plugged}"
+        assert state.on_mains is False, "a state that was read has changed"
+        resources.refresh()
+        assert resources.state.on_mains, "refresh has forgotten what the system told"
+        began = time.monotonic()
+        resources.stop()
+        took = time.monotonic() - began
+        assert took <= limits.BUS_STOP_TIMEOUT_S + 0.1, f"stop took {took:.2f} s"
+        calls = len(told)
+        plug(resources, False)
+        resources.refresh()
+        time.sleep(0.1)
+        assert len(told) == calls, "on_change was called after stop returned"
+        resources.stop()
+    left = {thread for thread in threading.enumerate() if thread.is_alive()} - before
+    assert not left, f"threads left after stop: {left}"
+
+
+def _note_mains(resources: Resources, told: list[bool | None]) -> None:
+    told.append(resources.state.on_mains)
+
+
+def _is_told(told: list[bool | None], calls: int, plugged: bool) -> bool:
+    return len(told) > calls and told[-1] is plugged
 
 
 def check_sink(make: Callable[[], EventSink]) -> None:
@@ -223,8 +272,8 @@ def _is_driven(sink: ListSink, driven_ns: int) -> bool:
     return any(event.kind not in _AS_IT_IS or event.t_ns >= driven_ns - _TICK_NS for event in sink.events)
 
 
-def _until(done: Callable[[], bool], message: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+def _until(done: Callable[[], bool], message: str, patience_s: float | None = None) -> None:
+    deadline = time.monotonic() + (_PATIENCE_S if patience_s is None else patience_s)
     while not done():
         assert time.monotonic() < deadline, message
         time.sleep(0.01)

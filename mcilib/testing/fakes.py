@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from mcilib.clock import Clock, ClockAnchor, SystemClock
@@ -11,6 +12,7 @@ from mcilib.consent import Grant
 from mcilib.errors import SpoolError
 from mcilib.events import Event, Move
 from mcilib.format.open_batch import OpenBatch
+from mcilib.policy.state import ResourceState
 from mcilib.protocols import (
     ControlRecord,
     EventSink,
@@ -133,6 +135,39 @@ class FakeSession:
         changed, self._away = away != self._away, away
         on_change = self._on_change
         if changed and on_change is not None:
+            on_change()
+
+
+class FakeResources:
+    """Is in the `state` it was made with or that `become` gave it, and tells it in the thread of who calls that.
+    `refreshed` counts calls of `refresh`. Any thread."""
+
+    def __init__(self, state: ResourceState | None = None) -> None:
+        self._state = state or ResourceState()
+        self._on_change: Callable[[], None] | None = None
+        self.refreshed = 0
+
+    @property
+    def state(self) -> ResourceState:
+        return self._state
+
+    def start(self, on_change: Callable[[], None], /) -> None:
+        self._on_change = on_change
+
+    def stop(self) -> None:
+        self._on_change = None
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def health(self) -> Health:
+        return Health()
+
+    def become(self, **fields: object) -> None:
+        """Changes fields of the state: `become(on_mains=False, battery_ratio=0.14)`."""
+        before, self._state = self._state, replace(self._state, **fields)  # type: ignore[arg-type]
+        on_change = self._on_change
+        if on_change is not None and self._state != before:
             on_change()
 
 

@@ -36,11 +36,11 @@ class Recording:
 
 @pytest.fixture
 def mcilib_recording(tmp_path: Path) -> Iterator[Recording]:
-    """A `Recording` whose collector runs for the length of the test."""
+    """A `Recording` whose collector runs for the length of the test, whatever battery and network are like."""
     pointer, keyboard = FakeSource("pointer", "pointer"), FakeSource("keyboard", "keys")
     transport = FakeTransport()
     state = tmp_path / "mcilib-state"
     with Collector(
-        sources=[pointer, keyboard], grant=example_grant(), state_dir=state, transport=transport
+        sources=[pointer, keyboard], grant=example_grant(), state_dir=state, transport=transport, policies=()
     ) as collector:
         yield Recording(collector, pointer, keyboard, transport, tmp_path)

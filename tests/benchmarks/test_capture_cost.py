@@ -56,6 +56,7 @@ def check_loads(result: dict[str, Any], loads: set[str]) -> None:
 
 
 @pytest.mark.needs("Xvfb")
+@pytest.mark.alone
 def test_moves_of_each_agent_against_the_bare_listener() -> None:
     result = figures("--part", "moves")
     assert set(result) == {"machine", "sources", "rounds", "seconds", "moves"}

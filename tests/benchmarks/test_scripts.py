@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("run", "end_to_end", "agent_cost", "capture_cost", "wire_size", "record_bursts")
+SCRIPTS = ("run", "end_to_end", "agent_cost", "capture_cost", "wire_size", "record_bursts", "fidelity")
 KINDS = {"move", "press", "release", "scroll", "key_press", "key_release"}
 
 
@@ -268,3 +268,38 @@ def test_the_plot_needs_matplotlib_and_says_so_where_it_is_missing(
     else:
         assert done.returncode == 0, done.stderr
         assert "bytes per event" in picture.read_text()
+
+
+def test_fidelity_keeps_its_bound_and_costs_fewer_bytes_the_wider_it_is() -> None:
+    result = figures("fidelity")
+    assert [one["trace"] for one in result["traces"]] == [
+        "office, 15.6 ms clock",
+        "mouse, 125 Hz",
+        "mouse, 1 kHz",
+    ]
+    for one in result["traces"]:
+        plain, *thinned = [r for r in one["results"] if r["way"] in ("same pixel", "thinned")]
+        assert (plain["kept"], plain["max_px"], plain["gaps_px"]) == (1.0, 0.0, 0.0)
+        assert [r["value"] for r in thinned] == [1, 2, 4, 8, 16]
+        assert all(0 < r["max_px"] <= r["value"] and r["gaps_px"] <= r["value"] for r in thinned)
+        sizes = [r["bytes_per_event"] for r in (plain, *thinned)]
+        assert sizes == sorted(sizes, reverse=True)
+        caps = [r for r in one["results"] if r["way"] == "cap"]
+        assert [r["value"] for r in caps] == [1, 4, 10, 20, 40, 80]
+        assert all(set(ratios) == {"ratio", "nearest"} for ratios in one["ratios"].values())
+    assert set(result["geometric_mean"]) == {"1", "2", "4", "8", "16"}
+
+
+def test_fidelity_measures_recorded_paths_by_the_rule(tmp_path: Path) -> None:
+    """A straight line, a rest, a jump of 300 px within a tick, 12 px away and back: 5 rows within 16 px, 7 within 1."""
+    line = [f"{n * 10_000_000},move,{n * 10},0," for n in range(11)]
+    rest = [f"{2_000_000_000},move,400,0,", f"{2_000_000_001},move,100,0,"]
+    rest += [f"{2_010_000_000 + n * 10_000_000},move,100,{y}," for n, y in enumerate((9, 12, 0))]
+    trace_file(tmp_path / "pointer_mine.csv", POINTER, [*line, *rest])
+    trace_file(tmp_path / "keyboard_other.csv", KEYBOARD, ["0,press,a"])
+    [one] = figures("fidelity", "--traces", tmp_path)["traces"]
+    assert (one["trace"], one["events"]) == ("pointer_mine", 16)
+    by_px = {r["value"]: r for r in one["results"] if r["way"] == "thinned"}
+    assert (by_px[1]["kept"], by_px[1]["max_px"]) == (7 / 16, 0)
+    assert (by_px[16]["kept"], by_px[16]["max_px"], by_px[16]["gaps_px"]) == (5 / 16, 12, 12)
+    assert script("fidelity", "--quick", "--traces", tmp_path / "nowhere").returncode == 2

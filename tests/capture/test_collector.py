@@ -24,7 +24,8 @@ from mcilib import (
     SpoolError,
     limits,
 )
-from mcilib.protocols import Allowed, Outcome, Reply, SendPlan
+from mcilib.policy.plan import Upload
+from mcilib.protocols import Outcome, Reply
 from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import FakeSource, FakeTransport, ManualClock, example_grant
 
@@ -485,17 +486,18 @@ def test_spool_max_age(tmp_path):
 
 
 def test_plan_and_hold_and_fallback_age(tmp_path):
-    plans, clock = [SendPlan(Allowed.NOTHING, "metered")], ManualClock()
-    options = {"plan": lambda: plans[-1], "hold_s": 60.0, "fallback_age_s": 3_600.0, "clock": clock}
+    clock = ManualClock()
+    options = {"hold_s": 60.0, "fallback_age_s": 3_600.0, "clock": clock}
     source, transport = FakeSource(), FakeTransport()
     with collector(tmp_path, source, transport=transport, batch_max_events=1, **options) as subject:
+        subject.override("host", upload="none")
         source.feed(Move(clock.monotonic_ns(), 1, 1))
-        assert subject.flush().detail == "metered"
-        plans.append(SendPlan())
+        assert subject.flush().detail == "host set upload to none"
+        subject.take_back("host")
         assert "hold_s" in subject.flush().detail
         clock.advance(60)
         assert subject.flush().delivered
-        plans.append(plans[0])
+        subject.override("host", upload=Upload.CONTROL)
         source.feed(Move(clock.monotonic_ns(), 2, 2))
         subject.flush()
         clock.advance(3_599)
@@ -516,10 +518,11 @@ def test_what_the_receiver_said_is_remembered_over_a_restart(tmp_path):
 
 
 def test_reconsider_brings_the_next_upload_forward(tmp_path):
-    source, plans = FakeSource(), [SendPlan(Allowed.NOTHING, "offline")]
-    options = {"plan": lambda: plans[0], "upload_interval_s": 86_400.0, "batch_max_events": 1}
+    source = FakeSource()
+    options = {"upload_interval_s": 86_400.0, "batch_max_events": 1}
     subject = collector(tmp_path, source, transport=FakeTransport(), **options)
     subject.reconsider()  # before the start: nothing
+    subject.override("host", upload=Upload.NONE)
     with subject:
         source.feed(Move(time.monotonic_ns(), 1, 1))
         subject.flush()

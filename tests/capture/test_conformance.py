@@ -9,18 +9,21 @@ from functools import partial
 import pytest
 
 from mcilib import DirectorySpool, KeyPress, Layout, Move
+from mcilib.policy.state import ResourceState
 from mcilib.protocols import Fate, Outcome, Receipt, ReceiptStatus, Reply
 from mcilib.resources.session import SessionWatch
+from mcilib.resources.watch import ResourceWatch
 from mcilib.statistics import Health, Problem
 from mcilib.testing.conformance import (
     check_control,
+    check_resources,
     check_session,
     check_sink,
     check_source,
     check_spool,
     check_transport,
 )
-from mcilib.testing.fakes import FakeSession, FakeSource, FakeTransport, ListSink, MemorySpool
+from mcilib.testing.fakes import FakeResources, FakeSession, FakeSource, FakeTransport, ListSink, MemorySpool
 
 
 def drive(source):
@@ -318,3 +321,92 @@ def test_broken_sessions(broken, message, monkeypatch):
     monkeypatch.setattr(conformance, "_PATIENCE_S", 0.2)
     with pytest.raises(AssertionError, match=message):
         check_session(broken, become)
+
+
+# --- resources ----------------------------------------------------------------------------------------------
+
+
+def plug(resources, plugged):
+    resources.become(on_mains=plugged)
+
+
+def fake_resources(kind=FakeResources):
+    return kind(ResourceState(battery_present=True, on_mains=True))
+
+
+def test_the_fake_resources_and_the_real_watch_keep_the_promise(laptop, tmp_path):
+    check_resources(fake_resources, plug)
+    check_resources(lambda: ResourceWatch(tmp_path), lambda _, plugged: laptop.on_mains(plugged))
+
+
+class MumMachine(FakeResources):
+    def start(self, on_change, /):
+        pass
+
+
+class LateMachine(FakeResources):
+    state = ResourceState()
+
+
+class OneStateOnly(FakeResources):
+    """Hands out one object and changes it."""
+
+    def become(self, **fields):
+        for name, value in fields.items():
+            object.__setattr__(self._state, name, value)
+        if self._on_change:
+            self._on_change()
+
+
+class ForgetsWhenRefreshed(FakeResources):
+    def refresh(self):
+        if self._on_change:
+            self._state = ResourceState()
+
+
+class MachineTellsAfterStop(FakeResources):
+    def stop(self):
+        pass
+
+
+class MachineSlowToStart(FakeResources):
+    def start(self, on_change, /):
+        time.sleep(1.7)
+        super().start(on_change)
+
+
+class MachineSlowToStop(FakeResources):
+    def stop(self):
+        super().stop()
+        time.sleep(0.7)
+
+
+class SickMachine(FakeResources):
+    def health(self):
+        return Health((Problem("resources", "It is ill", "Wait."),))
+
+
+class RaisesBeforeItStarts(FakeResources):
+    def refresh(self):
+        assert self._on_change is not None, "it fell over"
+
+
+class MachineLeavesAThread(FakeResources):
+    def stop(self):
+        super().stop()
+        threading.Thread(target=time.sleep, args=(0.5,)).start()
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [(MumMachine, "not called within"), (LateMachine, "when start returns"), (OneStateOnly, "has changed"),
+     (ForgetsWhenRefreshed, "forgotten"), (MachineTellsAfterStop, "after stop"), (MachineSlowToStart, "start took"),
+     (MachineSlowToStop, "stop took"), (SickMachine, "ill"), (RaisesBeforeItStarts, "fell over"),
+     (MachineLeavesAThread, "threads left")],
+)  # fmt: skip
+def test_broken_resources(broken, message, monkeypatch):
+    from mcilib.testing import conformance
+
+    monkeypatch.setattr(conformance, "_TOLD_S", 0.2)
+    with pytest.raises(AssertionError, match=message):
+        check_resources(lambda: fake_resources(broken), plug)

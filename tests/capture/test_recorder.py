@@ -324,3 +324,37 @@ def test_every_event_of_many_threads_is_committed_once():
     subject.stop(5)
     seen = [(event.x, event.y) for batch in batches(spool) for event in batch.events]
     assert sorted(seen) == [(lane, n) for lane in range(4) for n in range(5_000)]
+
+
+# --- the pulse ----------------------------------------------------------------------------------------------
+
+
+def test_input_gives_a_pulse_now_and_then() -> None:
+    clock, told = ManualClock(), list[str]()
+    made, _ = recorder(
+        started=False, clock=clock, on_pulse=lambda: told.append("pulse"), on_due=lambda: told.append("due")
+    )
+    move = Move(clock.monotonic_ns(), 1, 2)
+    for advance_s, events, count in (
+        (0, 1, 1), (limits.PULSE_LIGHT_S - 0.01, 1, 1), (0.01, 1, 2), (5, 1, 3), (5, 0, 3), (0.01, 1, 4),
+        (limits.PULSE_SAMPLE_S, limits.PULSE_EVENTS - 1, 4), (0, 1, 5), (0.1, limits.PULSE_EVENTS, 5), (0.15, 1, 6),
+    ):  # fmt: skip
+        clock.advance(advance_s)
+        made.emit_all([move] * events)
+        assert told == ["pulse"] * count
+    clock.advance(limits.PULSE_SAMPLE_S)
+    for _ in range(limits.PULSE_EVENTS):
+        made.emit(move)
+    assert told == ["pulse"] * 7
+
+
+def test_time_alone_is_told_without_input() -> None:
+    waits, told = [0.01], list[str]()
+    made, _ = recorder(
+        due_s=lambda: waits.pop() if waits else None,
+        on_pulse=lambda: told.append("pulse"),
+        on_due=lambda: told.append("due"),
+    )
+    until(lambda: told)
+    made.stop()
+    assert told == ["due"]

@@ -46,6 +46,13 @@ GOOD: dict[str, tuple[Any, Any]] = {
     "upload.max_request_bytes": (65_536, 65_536),
     "upload.hold_s": (86_400, 86_400.0),
     "upload.fallback_age_s": (7200, 7200.0),
+    "adapt.policies": (["cpu", "battery"], ("cpu", "battery")),
+    "adapt.battery_low": (0.3, 0.3),
+    "adapt.cpu_budget": (0.05, 0.05),
+    "adapt.saver_tolerance_px": (4, 4.0),
+    "adapt.metered_bytes_per_hour": (307_200, 307_200),
+    "adapt.quiet_hours": (["mon-fri 22:00-07:00"], ("mon-fri 22:00-07:00",)),
+    "adapt.rules": (["saver: motion none", "hot: cpu low"], ("saver: motion none", "hot: cpu low")),
     "receiver.host": ("::1", "::1"),
     "receiver.port": (0, 0),
     "receiver.token_file": ("token", Path("token")),
@@ -96,6 +103,20 @@ BAD: list[tuple[str, str]] = [
     ("upload.interval_s", '"1h"'),
     ("upload.timeout_s", "0"),
     ("upload.max_request_bytes", "1"),
+    ("adapt.policies", '["wind"]'),
+    ("adapt.battery_low", "1.5"),
+    ("adapt.battery_low", '"15 %"'),
+    ("adapt.battery_low", "true"),
+    ("adapt.cpu_budget", "0"),
+    ("adapt.cpu_budget", "nan"),
+    ("adapt.saver_tolerance_px", "1025"),
+    ("adapt.metered_bytes_per_hour", "-1"),
+    ("adapt.quiet_hours", '"22:00-07:00"'),
+    ("adapt.quiet_hours", "[22]"),
+    ("adapt.quiet_hours", '["at night"]'),
+    ("adapt.rules", '"saver: motion none"'),
+    ("adapt.rules", '["saver: motion nun"]'),
+    ("adapt.rules", '["saver: motion none", ""]'),
     ("receiver.port", "65536"),
     ("receiver.port", '"8750"'),
     ("receiver.max_body_bytes", "0"),
@@ -207,6 +228,34 @@ def test_mistakes_name_the_line(
     assert (error.line, problem in error.problem, hint in error.next_step) == (line, True, True), str(error)
 
 
+def test_a_rule_that_is_wrong_is_told_by_its_place(tmp_path: Path) -> None:
+    text = '[adapt]\nrules = [\n  "hot: cpu low",\n  "saver and batery < 9 %: upload none",\n]\n'
+    error = refused(write(tmp_path, text))
+    assert "not 'saver and batery < 9 %: upload none': 'batery < 9 %' at character 11: there is no" in str(
+        error
+    )
+    assert "did you mean 'battery < N %'? There are battery, saver," in str(error)
+
+
+def test_lists_that_may_be_empty(tmp_path: Path) -> None:
+    adapt = load(write(tmp_path, "[adapt]\npolicies = []\nquiet_hours = []\nrules = []\n")).adapt
+    assert (adapt.policies, adapt.quiet_hours, adapt.rules) == ((), (), ())
+
+
+def test_texts_and_numbers_as_flags() -> None:
+    windows = OPTIONS["adapt.quiet_hours"]
+    assert windows.accept_flag("22:00-07:00; sat,sun 00:00-24:00") == ("22:00-07:00", "sat,sun 00:00-24:00")
+    with pytest.raises(
+        ValueError,
+        match=r"^must be \[DAYS\] HH:MM-HH:MM, with ; between several, not '22:00-07:00; 7-8': must be",
+    ):
+        windows.accept_flag("22:00-07:00; 7-8")
+    assert OPTIONS["adapt.cpu_budget"].accept_flag("0.5") == 0.5
+    with pytest.raises(ValueError, match=r"must be a number from 0\.001 to 1, not 'much'"):
+        OPTIONS["adapt.cpu_budget"].accept_flag("much")
+    assert OPTIONS["adapt.metered_bytes_per_hour"].accept_flag("307200") == 307_200
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot be read (No such file or directory)" in refused(tmp_path / "none.toml").problem
     assert "cannot be read (Is a directory)" in refused(tmp_path).problem
@@ -256,8 +305,10 @@ def test_the_schema_agrees_with_the_reader(name: str) -> None:
     rule = schema()["properties"][option.section]["properties"][option.key]
     assert meets(rule, GOOD[name][0])
     for bad_name, text in BAD:
-        # A number can be written in a date's place, but JSON has no dates, and TOML's nan is no JSON number.
-        if bad_name == name and text not in ("1979-05-27", "nan", "inf", '"999999999999d"'):
+        # A number can be written in a date's place, but JSON has no dates, and TOML's nan is no JSON number. What is
+        # a window or a rule no pattern tells.
+        told = ("1979-05-27", "nan", "inf", '"999999999999d"', '["at night"]', '["saver: motion nun"]')
+        if bad_name == name and text not in told:
             assert not meets(rule, tomllib.loads(f"x = {text}")["x"]), text
 
 

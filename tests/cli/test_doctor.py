@@ -22,10 +22,14 @@ from mcilib.cli import _checks
 from mcilib.cli._checks import Finding
 from mcilib.config import Settings
 from mcilib.format.seal import generate, key_id
+from mcilib.policy.state import Metered, ResourceState, Thermal
 from mcilib.protocols import Outcome
 from mcilib.testing.fakes import example_grant
+from mcilib.testing.laptop import EmulatedLaptop
 from mcilib.testing.xvfb import VirtualDisplay
 
+#: Rows that tell of the machine on which the tests run.
+MACHINE = ("disk", "session", "power", "network")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +61,8 @@ def test_all_is_well(
             "display",
             "permissions",
             "session",
+            "power",
+            "network",
             "state",
             "grant",
             "spool",
@@ -65,7 +71,7 @@ def test_all_is_well(
         ),
         *("endpoint", "offset"),
     ]
-    assert {row["state"] for name, row in found.items() if name not in ("disk", "session")} == {"ok"}
+    assert {row["state"] for name, row in found.items() if name not in MACHINE} == {"ok"}
     assert "RECORD" in found["display"]["what"]
     text = mcilib("doctor", *good)
     assert (text.returncode, text.stderr) == (0, "")
@@ -159,6 +165,52 @@ def test_without_a_bus_locks_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> No
     )
     monkeypatch.setattr(_checks.sys, "platform", "darwin")  # type: ignore[attr-defined]
     assert _checks.check_session().state == "unknown"
+
+
+def test_power_and_network_as_the_services_tell_them(laptop: EmulatedLaptop, mcilib: Run) -> None:
+    laptop.on_mains(False)
+    laptop.saver(True)
+    laptop.metered(Metered.GUESS)
+    found = diagnose(mcilib, **laptop.environment())[1]
+    power, network = found["power"], found["network"]
+    assert (power["state"], power["what"]) == ("ok", "battery 80%, on battery, power saver on")
+    assert (network["state"], network["what"]) == ("ok", "online, metered, as the system thinks")
+    laptop.on_mains(True)
+    laptop.saver(False)
+    laptop.metered(Metered.NO)
+    found = diagnose(mcilib, **laptop.environment())[1]
+    assert found["power"]["what"] == "battery 80%, on mains, power saver off"
+    assert found["network"]["what"] == "online, not metered"
+    laptop.metered(Metered.YES)
+    laptop.online(False)
+    row = diagnose(mcilib, **laptop.environment())[1]["network"]
+    assert (row["state"], row["what"]) == ("warning", "offline, metered")
+    laptop.portal(True)
+    row = diagnose(mcilib, **laptop.environment())[1]["network"]
+    assert (row["state"], row["what"]) == ("warning", "it wants a sign-in first")
+
+
+def test_power_and_network_without_services(new_laptop: Callable[..., EmulatedLaptop], mcilib: Run) -> None:
+    laptop = new_laptop(services=())
+    found = diagnose(mcilib, **laptop.environment())[1]
+    power, network = found["power"], found["network"]
+    assert (power["state"], power["what"]) == (
+        "warning",
+        "battery 80%, on mains; looked up once a minute at most",
+    )
+    assert network["state"] == "warning"
+    assert network["what"].endswith("not known whether metered, taken for not metered")
+    laptop = new_laptop(battery_ratio=None, services=())
+    row = diagnose(mcilib, **laptop.environment())[1]["power"]
+    assert (row["state"], row["what"]) == ("ok", "no battery")
+
+
+def test_a_machine_that_tells_nothing_of_itself() -> None:
+    """A mute one cannot be had here: Linux always says whether there is a battery."""
+    assert _checks._power(ResourceState(), False).state == "unknown"
+    unread = ResourceState(battery_present=True, thermal=Thermal.HOT)
+    assert _checks._power(unread, True).what == "battery unknown, on battery, it is hot"
+    assert _checks._network(ResourceState(), True).what.startswith("not known whether online, ")
 
 
 def test_the_packages_are_those_of_the_project() -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from commands import COMMAND, Background, Run, record, refused
 
+from mcilib.cli._plan import plan_rows
 from mcilib.consent import DEFAULT_POLICY, Grant
 from mcilib.delivery.spool import DirectorySpool
+from mcilib.governor import PLAN_FILE, read_plan
 from mcilib.protocols import Fate
 from mcilib.testing.fakes import example_grant
 
@@ -282,6 +284,68 @@ def test_status_beside_a_running_agent(
     assert not status(mcilib, granted)["running"]
 
 
+def used(state: Path, days: dict[str, dict[str, int]]) -> None:
+    (state / "impact.json").write_text(json.dumps({"schema": 1, "earlier": {}, "days": days}))
+
+
+def test_what_was_used_in_a_persons_words(mcilib: Run, granted: Path) -> None:
+    day = {
+        "running_ns": 7_200 * 10**9,
+        "cpu_ns": 3_600 * 10**6,
+        "wakeups": 1_500,
+        "written_bytes": 2_048,
+        "fsyncs": 4,
+        "sent_bytes": 1_024,
+        "requests.data": 2,
+        "requests.retry": 1,
+        "undelivered_requests": 1,
+    }
+    used(
+        granted, {"2026-01-05": {**day, "machine_uj.battery": 9 * 10**9, "machine_ns.battery": 3_600 * 10**9}}
+    )
+    found = rows(mcilib("status", "--state", granted).stdout)
+    assert found["Used since 2026-01-05"].strip() == (
+        "3.6 s of CPU in 2.0 h (0.05 % of a core); 1,500 wake-ups; 2.0 KiB written, 4 fsyncs; "
+        "1.0 KiB sent, 3 requests, 1 in vain"
+    )
+    energy = found["Energy since 2026-01-05"].strip()
+    assert energy == "about 32 J (3.7 J to 120 J), 0.018 % of a 50 Wh battery"
+    assert found["The machine since 2026-01-05"].strip() == (
+        "all programs together, measured: 9 kJ from its battery in 1.0 h"
+    )
+    assert found["Used today"].strip().startswith("CPU unknown in 0 s; wake-ups unknown; 0 bytes written")
+    impact = status(mcilib, granted)["impact"]
+    assert impact["kept"] == impact["total"] == impact["days"]["2026-01-05"]
+    assert impact["kept"]["requests"] == {"data": 2, "retry": 1}
+    assert impact["kept"]["energy"]["joules"] > impact["kept"]["energy"]["low_joules"] > 0
+    assert impact["kept"]["machine"] == {"battery": [9_000.0, 3_600.0]}
+
+
+def test_what_was_used_today(mcilib: Run, granted: Path) -> None:
+    from mcilib.resources.ledger import ImpactLedger
+    from mcilib.statistics import DiskStatistics
+
+    ledger = ImpactLedger(granted / "impact.json")
+    ledger.begin()
+    ledger.note(disk=[DiskStatistics(1, 77)])
+    ledger.save()
+    found = rows(mcilib("status", "--state", granted).stdout)
+    assert "77 fsyncs" in found["Used today"]
+    assert found["Energy today"].strip().endswith(", without CPU, without wake-ups")
+    assert not [name for name in found if name.startswith("The machine")], "nobody measured it"
+    assert status(mcilib, granted)["impact"]["today"]["fsyncs"] == 77
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"schema":99}'])
+def test_without_a_record_of_what_was_used(mcilib: Run, granted: Path, text: str | None) -> None:
+    if text is not None:
+        (granted / "impact.json").write_text(text)
+    done = mcilib("status", "--state", granted)
+    assert done.returncode == 0
+    assert not [name for name in rows(done.stdout) if name.startswith(("Used", "Energy"))]
+    assert status(mcilib, granted)["impact"]["days"] == {}
+
+
 def test_a_spool_of_a_newer_version_is_named(mcilib: Run, granted: Path) -> None:
     record(granted)
     path = granted / "spool" / "state.json"
@@ -289,3 +353,21 @@ def test_a_spool_of_a_newer_version_is_named(mcilib: Run, granted: Path) -> None
     before = path.read_bytes()
     refused(mcilib("status", "--state", granted), 6, "newer")
     assert path.read_bytes() == before
+
+
+def test_a_plan_file_that_somebody_has_changed_says_nothing_to_the_terminal(tmp_path: Path) -> None:
+    """It names letters that move the cursor and halves of characters; the words say so."""
+    bad = "on \x1b[2Jbattery\ud800\r\nGrant: everything"
+    change: dict[str, Any] = {
+        "wall_ns": 1,
+        "levers": {bad: bad, "motion": [], "tolerance_px": None},
+        "reasons": [bad],
+    }
+    told = {"schema": 1, "levers": {**change["levers"], "bytes_per_hour": bad}, "reasons": [bad], "changes": 2,
+            "history": [change, change], "resources": {}}  # fmt: skip
+    (tmp_path / PLAN_FILE).write_text(json.dumps(told))
+    plan = read_plan(tmp_path / PLAN_FILE)
+    assert plan is not None
+    cells = [cell for row in plan_rows(plan) for cell in row]
+    assert all(cell.isprintable() for cell in cells), cells
+    assert "on \\x1b[2Jbattery\\ud800 Grant: everything" in cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -234,6 +235,41 @@ def test_token_and_ca_file_on_real_tls(
     record(granted)
     done = mcilib(*good, "--drain")
     assert (done.returncode, target.batches) == (0, 2)
+
+
+# --- the plan -----------------------------------------------------------------------------------------------
+
+
+def test_what_the_plan_keeps_back_waits_at_the_end_too(
+    xserver: VirtualDisplay, here: Path, granted: Path, mcilib: Run, receiver: Callable[..., Receiver]
+) -> None:
+    target = receiver()
+    flags = ["--state", granted, "--endpoint", target.url]
+    said = summary(mcilib("run", *flags, "--for", "1s", "--quiet-hours", "00:00-24:00").stdout)
+    assert (said["Delivered"], said["Waiting"][:23]) == ("0 batches", "1 batch (quiet hours). ")
+    assert mcilib("run", *flags, "--drain").returncode == 0
+    assert target.batches == 1
+
+
+def test_status_tells_the_plan_of_an_agent_that_runs(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, mcilib: Run, endpoint: str
+) -> None:
+    (here / "agent.toml").write_text('[adapt]\nrules = ["not locked: motion endpoints, age 2m"]\n')
+    agent = background("run", "--state", granted, "--endpoint", endpoint, "--config", "agent.toml")
+    agent.line("Collecting.")
+
+    def shown() -> str:
+        return str(mcilib("status", "--state", granted).stdout)
+
+    until(
+        lambda: "of the pointer only where it rests, a batch every 2m" in shown(), what="the plan in status"
+    )
+    assert "Because:" in shown()
+    told = json.loads(mcilib("status", "--state", granted, "--json").stdout)["plan"]
+    assert told["levers"] == {"motion": "endpoints", "batch_age_s": 120.0}
+    assert told["reasons"] == ["not locked: motion endpoints, age 2m"]
+    agent.end()
+    assert "Plan:" not in shown(), "nobody follows it now"
 
 
 def test_the_token_is_read_again_for_each_request(

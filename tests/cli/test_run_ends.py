@@ -189,3 +189,15 @@ def test_a_grant_that_expires_ends_it(
     input_on(xserver)
     done = agent.end(None)
     refused(done, 3, "The grant expired at", "`mcilib grant`")
+
+
+@pytest.mark.alone
+def test_the_last_upload_keeps_to_the_plan(
+    xserver: VirtualDisplay, here: Path, granted: Path, background: Start, endpoint: str
+) -> None:
+    record(granted)
+    quiet = ["--quiet-hours", "00:00-24:00"]
+    agent = background("run", "--state", granted, "--endpoint", endpoint, "--for", "1s", *quiet)
+    done = agent.end(None)
+    assert spool_of(granted).waiting_batches > spool_of(granted).delivered_batches == 0
+    assert "(quiet hours)" in summary(done.stdout)["Waiting"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,24 @@ from commands import Run, refused
 
 from mcilib.cli import _agent, _drain, _endpoint, main
 from mcilib.collector import Collector
-from mcilib.config import OPTIONS
+from mcilib.config import OPTIONS, Settings
+from mcilib.config.policies import policies_of
 from mcilib.consent import SCOPES
 from mcilib.delivery import http
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, GrantError, SealError, SourceError
 from mcilib.format.seal import generate
+from mcilib.policy import (
+    Metered,
+    Moment,
+    Plan,
+    Policy,
+    ResourceState,
+    Thermal,
+    decide,
+    default_policies,
+)
 from mcilib.privacy import KeyDetail
 from mcilib.testing.fakes import example_grant
 
@@ -69,8 +81,19 @@ TRANSPORT: dict[str, tuple[str, str | None, str, Any]] = {
     "upload.timeout_s": ("3", None, "timeout_s", 3.0),
 }
 
+#: option -> value in the file, value of the flag, what the file's means, and a machine on which that matters
+ADAPT: dict[str, tuple[str, str | None, Any, dict[str, Any]]] = {
+    "adapt.policies": ('["saver"]', None, ("saver",), {"portal": True}),
+    "adapt.battery_low": ("0.5", None, 0.5, {"battery_present": True, "battery_ratio": 0.4}),
+    "adapt.cpu_budget": ("0.05", None, 0.05, {"cpu_ratio": 0.04}),
+    "adapt.saver_tolerance_px": ("2", None, 2.0, {"power_saver": True}),
+    "adapt.metered_bytes_per_hour": ("7000", "7000", 7000, {"metered": Metered.YES}),
+    "adapt.quiet_hours": ('["00:00-24:00"]', "00:00-24:00", ("00:00-24:00",), {}),
+    "adapt.rules": ('["hot: motion none"]', None, ("hot: motion none",), {"thermal": Thermal.HOT}),
+}
 
-def command(name: str, row: tuple[str, str | None, str, Any], how: str, here: Path) -> list[str]:
+
+def command(name: str, row: tuple[str, str | None, Any, Any], how: str, here: Path) -> list[str]:
     """`run` with this option in the file, or as a flag."""
     in_file, flag, _, _ = row
     section, key = name.split(".")
@@ -86,7 +109,7 @@ def command(name: str, row: tuple[str, str | None, str, Any], how: str, here: Pa
     return [*args, str(OPTIONS[name].flag), flag.format(here=here)]
 
 
-def cases(table: dict[str, tuple[str, str | None, str, Any]]) -> list[tuple[str, str]]:
+def cases(table: Mapping[str, tuple[str, str | None, Any, Any]]) -> list[tuple[str, str]]:
     return [(name, how) for name, row in table.items() for how in ("file", "flag") if how == "file" or row[1]]
 
 
@@ -99,11 +122,12 @@ def folders(granted: Path, here: Path) -> Path:
 
 
 def test_the_tables_are_complete() -> None:
-    sections = ("agent", "batch", "seal", "spool", "upload")
+    sections = ("agent", "batch", "seal", "spool", "upload", "adapt")
     ours = {name for name in OPTIONS if name.partition(".")[0] in sections}
     assert ours == {
         *COLLECTOR,
         *TRANSPORT,
+        *ADAPT,
         "agent.sources",
         "agent.key_detail",
         "agent.window_detail",
@@ -125,6 +149,21 @@ def test_options_of_the_collector(
     assert kwargs[keyword] == (folders / wanted if keyword == "state_dir" else wanted)
     default = OPTIONS[name].default
     assert default is None or kwargs[keyword] != default
+
+
+@pytest.mark.parametrize(("name", "how"), cases(ADAPT))
+def test_options_of_policies(name: str, how: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(Collector, ends=True)
+    monkeypatch.setattr(_agent, "Collector", spy)
+    assert main(command(name, ADAPT[name], how, folders)) == Reached.exit_code
+    _, _, meant, machine = ADAPT[name]
+
+    def plan(policies: Sequence[Policy]) -> Plan:
+        return decide(policies, ResourceState(**machine), None, Moment(0, 0))[0]
+
+    told = plan(spy.calls[0][1]["policies"])
+    assert told == plan(policies_of(Settings().override({name: meant}).adapt))
+    assert told != plan(default_policies()), "it says nothing here"
 
 
 @pytest.mark.parametrize(("name", "how"), cases(TRANSPORT))

@@ -186,11 +186,12 @@ class DeliveryMachine(RuleBasedStateMachine):
             (one, "receipt" in odd) if "refused" in odd else (None, False)
         )
         self.line.silent = one if odd == "silent" else None
-        for batch_id in self._upload(allowed, hold_s):
+        due = self._upload(allowed, hold_s)
+        for batch_id in due:
             if batch_id != self.line.silent:
                 self.model.leave(batch_id, "rejected" if batch_id == self.line.refused else "delivered")
         self.line.refused = self.line.silent = None
-        if allowed is not Allowed.NOTHING:
+        if allowed is not Allowed.NOTHING or due:  # with data that is too old to wait they go too
             assert self.line.records == self.model.controls.keys(), (
                 "control records go whatever holds data back"
             )

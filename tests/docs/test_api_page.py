@@ -41,6 +41,12 @@ def test_seams() -> None:
     assert set(names_under("mcilib.protocols")) == defined_in("mcilib.protocols")
 
 
+def test_policy() -> None:
+    import mcilib.policy
+
+    assert names_under("mcilib.policy") == mcilib.policy.__all__
+
+
 def test_reader_and_receiver() -> None:
     import mcilib.reader
     import mcilib.receiver

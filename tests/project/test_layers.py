@@ -15,8 +15,8 @@ PACKAGE = ROOT / "mcilib"
 # From the bottom to the top. A name covers the module and everything below it; the longest name wins.
 LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("errors", "digest", "clock", "limits"),
-    "contracts": ("events", "protocols", "statistics"),
-    "pure": ("consent", "privacy", "format", "delivery", "delivery.retry"),
+    "contracts": ("events", "policy.state", "protocols", "statistics"),
+    "pure": ("consent", "privacy", "policy", "sampler", "format", "delivery", "delivery.retry"),
     "effects": (
         "sources",
         "resources",
@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "delivery.folder",
         "delivery.objectstore",
     ),
-    "workers": ("batching", "recorder", "capture", "delivery.uploader"),
+    "workers": ("batching", "recorder", "capture", "governor", "delivery.uploader"),
     "collector": ("collector",),
     "edges": ("reader", "receiver", "cli", "config", "testing", "__main__"),
 }
@@ -35,8 +35,12 @@ WINGS = ("sources", "resources", "delivery", "format")
 HOMES: dict[str, tuple[str, ...]] = {
     "pynput": ("sources._pynput", "sources._xkeys"),  # its listeners; its table of keysyms
     "Xlib": ("sources._x11", "sources._xkeys", "sources.display", "testing."),
-    "jeepney": ("resources.",),
+    "jeepney": ("resources.", "testing."),
+    "psutil": ("resources.",),
     "Quartz": ("sources._darwin",),  # macOS: times of events, taps
+    "Foundation": ("resources._macos",),  # macOS: low power mode, heat
+    "Network": ("resources._macos",),  # macOS: what the network costs
+    "libdispatch": ("resources._macos",),
     "HIServices": ("cli.",),  # macOS: may this program see input?
     "tenacity": ("delivery.uploader",),
     "zstandard": ("format.",),

@@ -18,11 +18,13 @@ SNAPSHOT = Path(__file__).with_name("api.txt")
 PUBLIC_MODULES = (
     "mcilib",
     "mcilib.protocols",
+    "mcilib.policy",
     "mcilib.reader",
     "mcilib.receiver",
     "mcilib.testing.fakes",
     "mcilib.testing.conformance",
     "mcilib.testing.plugin",
+    "mcilib.testing.laptop",
     "mcilib.testing.xvfb",
 )
 

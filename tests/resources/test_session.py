@@ -14,8 +14,9 @@ from buses import BusDaemon, Logind, Saver
 from waiting import until
 
 from mcilib import limits
-from mcilib.resources import session
-from mcilib.resources.session import SessionWatch, next_pause_s
+from mcilib.resources import _loop, session
+from mcilib.resources._loop import next_pause_s
+from mcilib.resources.session import SessionWatch
 from mcilib.statistics import thread_cost
 
 
@@ -283,14 +284,14 @@ def test_a_lost_bus_is_tried_with_growing_pauses(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "SESSION_RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(limits, "BUS_RETRY_FIRST_S", 0.05)
     pauses: list[float] = []
 
     def noted(pause_s: float) -> float:
         pauses.append(next_pause_s(pause_s))
         return pauses[-1]
 
-    monkeypatch.setattr(session, "next_pause_s", noted)
+    monkeypatch.setattr(_loop, "next_pause_s", noted)
     watched.start()
     began_s = time.monotonic()
     system_bus.stop()
@@ -312,7 +313,7 @@ def test_a_bus_that_does_not_answer_holds_start_for_less_than_a_second(
     mine = logind.add("7")
     logind.own(mine)
     logind.lock(mine)
-    monkeypatch.setattr(limits, "SESSION_RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(limits, "BUS_RETRY_FIRST_S", 0.1)
     system_bus.freeze()
     try:
         began_s = time.monotonic()
@@ -332,8 +333,8 @@ def test_a_logind_that_does_not_answer_counts_as_lost(
     mine = logind.add("7")
     logind.own(mine)
     watch = watched.start()
-    monkeypatch.setattr(limits, "SESSION_ANSWER_S", 0.2)
-    monkeypatch.setattr(limits, "SESSION_RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(limits, "BUS_ANSWER_S", 0.2)
+    monkeypatch.setattr(limits, "BUS_RETRY_FIRST_S", 0.1)
     logind.lock_and_freeze(mine)
     until(lambda: not watch.health().ok)
     assert not watch.known
@@ -573,7 +574,7 @@ def test_a_change_that_comes_with_the_end_is_not_told() -> None:
     loop = session._Loop(lambda: told.append(None))
     loop.logind.away = "locked"
     loop.stop()
-    loop._tell()
+    loop.tell()
     loop._close()
     assert told == []
 

@@ -32,7 +32,7 @@ def test_every_injected_event_arrives_once_in_order(xserver):
     path = [(10 + i % 1000, 20 + (7 * i) % 700) for i in range(2_000)]
     for i, (x, y) in enumerate(path):
         xserver.move(x, y)
-        if i % 20 == 0:
+        if i % 5 == 0:  # Xvfb's own RECORD loses some of a longer burst, once in some hundred servers
             xserver.sync()
     xserver.sync()
     until(lambda: len(sink.events) >= len(path))

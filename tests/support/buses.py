@@ -1,6 +1,6 @@
-"""Real D-Bus daemons, and stand-ins for logind and a screen saver that speak real D-Bus from other processes.
+"""Stand-ins for logind and a screen saver that speak real D-Bus from other processes, on buses of the tests' own.
 
-The stand-ins are python-dbusmock's templates, run by the system's own Python: nothing here runs systemd, and the
+They are python-dbusmock's templates, run by the system's own Python: nothing here runs systemd, and the
 real one would lock the machine of whoever runs the tests.
 """
 
@@ -8,95 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-from pathlib import Path
 from typing import Any
 
-from jeepney import DBusAddress, MessageType, message_bus, new_method_call
-from jeepney.io.blocking import DBusConnection, prep_socket
-from waiting import until
+from mcilib.testing._buses import MOCK, BusDaemon, dbusmock_is_here
 
-MOCK = "org.freedesktop.DBus.Mock"
+__all__ = ["BusDaemon", "Logind", "Saver", "dbusmock_is_here"]
+
 LOGIND = "org.freedesktop.login1"
 MANAGER = "/org/freedesktop/login1"
 NO_SESSION = 'raise dbus.exceptions.DBusException("none", name="org.freedesktop.login1.NoSessionForPID")'
-PYTHON = "/usr/bin/python3"
-
-
-def dbusmock_is_here() -> bool:
-    try:
-        return subprocess.run([PYTHON, "-c", "import dbusmock, gi"], capture_output=True).returncode == 0
-    except OSError:
-        return False
-
-
-class BusDaemon:
-    """A dbus-daemon of the test's own at `path`; may be frozen, moved and ended."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.address = f"unix:path={path}"
-        self._children: list[subprocess.Popen[bytes]] = []
-        command = ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={self.address}"]
-        self._daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        until(self._listens, what="the bus")
-
-    def _listens(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.path)) == 0
-
-    def stop(self) -> None:
-        for child in (self._daemon, *self._children):  # the bus first, so that it has no time for goodbyes
-            child.kill()
-            child.wait()
-        self._children.clear()
-        self.path.unlink(missing_ok=True)
-
-    def move(self, path: Path) -> None:
-        """From now on it is reached at `path`."""
-        self.path = self.path.rename(path)
-
-    def freeze(self) -> None:
-        os.kill(self._daemon.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self._daemon.pid, signal.SIGCONT)
-
-    def run(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Starts a stand-in; returns when it has its name on the bus."""
-        environment = {
-            **os.environ,
-            "DBUS_SYSTEM_BUS_ADDRESS": self.address,
-            "DBUS_SESSION_BUS_ADDRESS": self.address,
-        }
-        child = subprocess.Popen(
-            [PYTHON, "-m", "dbusmock", *arguments],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self._children.append(child)
-        bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-        until(lambda: self.call(*bus, "NameHasOwner", "s", name)[0], what=name)
-        return child
-
-    def call(
-        self, service: str, path: str, interface: str, member: str, signature: str = "", *body: Any
-    ) -> Any:
-        """The answer, over a connection of its own."""
-        with DBusConnection(prep_socket(str(self.path))) as connection:
-            address = DBusAddress(path, bus_name=service, interface=interface)
-            message = new_method_call(address, member, signature or None, body)
-            answer = connection.send_and_get_reply(message, timeout=10)
-        assert answer.header.message_type is not MessageType.error, answer
-        return answer.body
-
-    def send(self, service: str, path: str, interface: str, member: str) -> None:
-        """A call whose answer nobody waits for."""
-        with DBusConnection(prep_socket(str(self.path))) as connection:
-            connection.send(new_method_call(DBusAddress(path, bus_name=service, interface=interface), member))
-            connection.send_and_get_reply(message_bus.ListNames(), timeout=10)  # the bus has it
 
 
 class Logind:

@@ -118,7 +118,7 @@ class Demo:
         displays = [DisplaySource()] if on_x11() else []
         collector = Collector(
             sources=[*displays, KeyboardSource(), PointerSource()],
-            grant=grant, state_dir=state, batch_max_events=BATCH_EVENTS,
+            grant=grant, state_dir=state, batch_max_events=BATCH_EVENTS, policies=(),
         )  # fmt: skip
         self._stack.callback(collector.stop)
         collector.start()
