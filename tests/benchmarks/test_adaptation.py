@@ -43,7 +43,6 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.needs("Xvfb")
-@pytest.mark.alone
 def test_a_day_is_followed_step_by_step_and_loses_nothing(new_laptop: Laptops, tmp_path: Path) -> None:
     picture = tmp_path / "day.svg"
     day = figures("--part", "day", "--plot", picture)["day"]
@@ -70,7 +69,6 @@ def test_a_day_is_followed_step_by_step_and_loses_nothing(new_laptop: Laptops, t
 
 
 @pytest.mark.needs("Xvfb")
-@pytest.mark.alone
 def test_an_upload_stops_in_the_middle_and_the_rest_goes_later(new_laptop: Laptops) -> None:
     drain = figures("--part", "drain")["drain"]
     assert drain["requests_after"] == 0
@@ -80,7 +78,6 @@ def test_an_upload_stops_in_the_middle_and_the_rest_goes_later(new_laptop: Lapto
 
 
 @pytest.mark.needs("Xvfb")
-@pytest.mark.alone
 def test_the_budget_holds_and_no_click_is_missing() -> None:
     import adaptation
 
@@ -93,7 +90,6 @@ def test_the_budget_holds_and_no_click_is_missing() -> None:
 
 
 @pytest.mark.needs("Xvfb")
-@pytest.mark.alone
 def test_power_saver_beside_the_bare_listener(new_laptop: Laptops) -> None:
     saver = figures("--part", "saver")["saver"]
     assert list(saver["loads"]) == list(saver["kept"])

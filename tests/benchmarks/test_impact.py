@@ -63,7 +63,6 @@ def check(result: dict[str, Any], states: set[str], rivals: set[str]) -> None:
 
 
 @pytest.mark.needs("Xvfb", "strace")
-@pytest.mark.alone
 def test_battery_impact_counts_all_and_says_when_a_state_was_not_followed(tmp_path: Path) -> None:
     picture = tmp_path / "bars.svg"
     done = script("battery_impact", "--quick", "--json", "--states", "mains,saver", "--plot", picture)
@@ -86,7 +85,6 @@ def test_battery_impact_counts_all_and_says_when_a_state_was_not_followed(tmp_pa
 
 
 @pytest.mark.needs("Xvfb")
-@pytest.mark.alone
 def test_network_impact_counts_all_from_a_folder_of_traces(tmp_path: Path) -> None:
     rows = [f"{n * 10_000_000},move,{10 + n % 400},{20 + n % 300}," for n in range(500)]
     rows[200] = "2000000000,press,210,220,left"
