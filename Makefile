@@ -4,6 +4,7 @@ VENV ?= .venv
 ARGS ?=
 FUZZ_S ?= 60
 CHAOS_S ?= 60
+MUTANTS ?= 20000
 BIN := $(VENV)/bin
 CODE := $(wildcard mcilib tests benchmarks examples)
 export VENV
@@ -73,8 +74,8 @@ docs: install ## run the documents' code and commands, follow their links
 fuzz: install ## fuzz the decoder of batches (FUZZ_S=3600: longer; ARGS=build/fuzz/crash-...: one input again)
 	@FUZZ_S=$(FUZZ_S) scripts/fuzz $(ARGS)
 
-mutants: install ## 20,000 mutants of each test vector (ARGS='--each 100000 --seed 7 every_kind')
-	@$(BIN)/python -P tests/fuzz/mutate.py $(ARGS)
+mutants: install ## 20,000 mutants of each test vector (MUTANTS=100000: more; ARGS='--seed 7 every_kind')
+	@$(BIN)/python -P tests/fuzz/mutate.py --each $(MUTANTS) $(ARGS)
 
 crash: install ## kill agents 200 times, and the spool after each of its file operations in full
 	@MCILIB_CRASH=all $(BIN)/pytest tests/crash --timeout 600 -s $(ARGS)
