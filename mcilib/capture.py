@@ -82,10 +82,8 @@ class Capture:
 
     def begin(self) -> None:
         """Before each `start`: an `interrupt` from here on ends it."""
-        self._recorder, self._away = (
-            None,
-            None,
-        )  # first: whoever sees the new event does not see the old recorder
+        # First: whoever sees the new event does not see the old recorder.
+        self._recorder = self._away = None
         self._ended = threading.Event()
         self._own = [(getattr(s, "read_interval_s", None), getattr(s, "motion", None)) for s in self._sources]
 

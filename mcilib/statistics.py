@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mcilib.errors import McilibError
@@ -222,22 +220,3 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionaries and numbers, ready for JSON."""
         return asdict(self)
-
-
-def thread_cost(threads: Iterable[threading.Thread]) -> CostStatistics:
-    """CPU seconds and wake-ups of `threads` so far. Threads that have ended count nothing.
-
-    CPU from `schedstat` (ns), wake-ups from `voluntary_ctxt_switches`, both in /proc/self/task, which only
-    Linux has.
-    """
-    alive = [t for t in threads if t.is_alive()]
-    try:
-        tasks = [Path(f"/proc/self/task/{t.native_id}") for t in alive]
-        cpu_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
-        wakeups = sum(
-            int((task / "status").read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
-            for task in tasks
-        )
-    except (OSError, IndexError):
-        return CostStatistics(threads=len(alive))
-    return CostStatistics(cpu_ns / 1e9, wakeups, len(alive))

@@ -6,6 +6,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from costs import thread_cost
 from recording import batches, recorder, rows, sizes
 from waiting import until
 
@@ -13,7 +14,6 @@ from mcilib import Move, Press, Scroll, limits
 from mcilib.clock import SystemClock
 from mcilib.events import Display, Event, Focus, Gap, KeyPress, Layout
 from mcilib.format.batch import Batch, Coverage
-from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import ManualClock, example_grant
 
 MS = 1_000_000

@@ -9,6 +9,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from costs import thread_cost
 from waiting import until
 
 from mcilib import (
@@ -26,7 +27,6 @@ from mcilib import (
 )
 from mcilib.policy.plan import Upload
 from mcilib.protocols import Outcome, Reply
-from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import FakeSource, FakeTransport, ManualClock, example_grant
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from buses import Logind
+from costs import thread_cost
 from waiting import until
 
 from mcilib import Collector, DisplaySource, Gap, KeyboardSource, Move, PointerSource, Reader, limits
@@ -16,7 +17,6 @@ from mcilib.format.batch import Batch
 from mcilib.reader.actions import Break
 from mcilib.reader.timeline import Segment, timeline
 from mcilib.reader.trajectory import trajectory
-from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import example_grant
 from mcilib.testing.xvfb import VirtualDisplay
 

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from costs import thread_cost
 from recording import batches, recorder, sizes
 from waiting import until
 
 from mcilib import Gap, KeyPress, Move, Scroll, limits
 from mcilib.format.batch import Coverage
-from mcilib.statistics import thread_cost
 from mcilib.testing.conformance import check_sink
 from mcilib.testing.fakes import ManualClock, MemorySpool, example_grant
 

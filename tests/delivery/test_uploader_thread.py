@@ -12,13 +12,13 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
+from costs import thread_cost
 
 from mcilib import limits
 from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Flushed, Uploader
 from mcilib.protocols import Outcome, Receipt, ReceiptStatus, Reply
-from mcilib.statistics import thread_cost
 
 
 def until(true: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from buses import BusDaemon, Logind, Saver
+from costs import thread_cost
 from waiting import until
 
 from mcilib import limits
 from mcilib.resources import _loop, session
 from mcilib.resources._loop import next_pause_s
 from mcilib.resources.session import SessionWatch
-from mcilib.statistics import thread_cost
 
 
 class Watched:

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from buses import BusDaemon
+from costs import thread_cost
 from waiting import until
 
 from mcilib import limits
 from mcilib.policy.state import Metered, ResourceState
 from mcilib.resources import _look, _services, watch
 from mcilib.resources.watch import ResourceWatch
-from mcilib.statistics import thread_cost
 from mcilib.testing._buses import MOCK
 from mcilib.testing.laptop import NETWORK, PROFILES, SERVICES, UPOWER, EmulatedLaptop
 

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from costs import thread_cost
 from sinks import KeySink
 from waiting import until
 
 from mcilib import ConfigError, KeyboardSource, KeyPress, Move, PointerSource, Press, Release, Scroll
 from mcilib.sources import _xkeys
 from mcilib.sources._xkeys import Key
-from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import ListSink
 
 Q, CTRL, SPARE = 24, 37, 248

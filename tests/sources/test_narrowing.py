@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from costs import thread_cost
 from waiting import until
 
 from mcilib.sources import _pynput
@@ -22,7 +23,6 @@ from mcilib.sources._pynput import (
     trouble,
 )
 from mcilib.sources._x11 import ServerClock
-from mcilib.statistics import thread_cost
 
 
 @pytest.fixture(autouse=True)

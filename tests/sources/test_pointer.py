@@ -148,8 +148,9 @@ def test_a_hundred_lives_leave_no_thread_and_no_connection(xserver):
 
 @pytest.mark.alone
 def test_idle_threads_do_not_wake(xserver, monkeypatch):
+    from costs import thread_cost
+
     from mcilib import limits
-    from mcilib.statistics import thread_cost
 
     monkeypatch.setattr(limits, "WATCH_WINDOW_S", 0.2)
     monkeypatch.setattr(limits, "WATCH_INTERVAL_S", 0.1)

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from costs import thread_cost
 from waiting import until
 from xwindows import Manager
 
@@ -18,7 +19,6 @@ from mcilib.capture import stop_together
 from mcilib.events import Display, Event, Focus, Layout
 from mcilib.sources.display import DisplaySource
 from mcilib.sources.window import WindowSource
-from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import ListSink, example_grant
 from mcilib.testing.xvfb import VirtualDisplay
 

@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 import pytest
+from costs import thread_cost
 from sinks import KeySink
 from waiting import until
 from xwindows import Manager, Program, Window, apps, focuses, openbox
@@ -23,7 +24,6 @@ from mcilib import (
 from mcilib.events import Event, Focus
 from mcilib.sources._x11 import connect
 from mcilib.sources.window import WindowSource
-from mcilib.statistics import thread_cost
 from mcilib.testing.conformance import check_source
 from mcilib.testing.fakes import ListSink
 

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from costs import thread_cost
 from recording import batches
 from sinks import KeySink
 from waiting import until
@@ -18,7 +19,6 @@ from mcilib.format.metadata import NAME_MAX_BYTES
 from mcilib.format.rows import TITLE_MAX_BYTES
 from mcilib.sources.display import DisplaySource
 from mcilib.sources.window import WindowSource
-from mcilib.statistics import thread_cost
 from mcilib.testing.fakes import ListSink, MemorySpool, example_grant
 
 _PROPERTY_CHANGE = 1 << 22
