@@ -321,6 +321,9 @@ class VirtualDisplay:
                 os.close(writable)
             if _read_line(pipe, SERVER_START_TIMEOUT_S):
                 return None
+            self._server.kill()
+            self._server.wait()
+            self._server = None
             errors.seek(0)
             return " ".join(errors.read().decode(errors="replace").split()) or "it said nothing"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import warnings
+from random import randrange
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -193,6 +196,22 @@ def is_running(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_number_in_use_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the server that could not have it is waited for: none is left to the garbage collector."""
+    with VirtualDisplay(take_events=False) as first:
+        taken = [int(first.display[1:])] * 2
+        monkeypatch.setattr(
+            "mcilib.testing.xvfb.randrange", lambda *r: taken.pop() if taken else randrange(*r)
+        )
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)
+            with VirtualDisplay(take_events=False) as second:
+                assert second.display != first.display
+                assert not taken
+            gc.collect()
+    assert [str(warning.message) for warning in warned] == []
 
 
 def test_without_xvfb_the_error_says_what_to_install(
