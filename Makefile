@@ -13,7 +13,7 @@ unexport PYTHONPATH PYTHONHOME
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel install demo test test-all check format-check lint types layers fmt api bench docs fuzz mutants crash chaos lock clean
+.PHONY: help setup dev wheel install demo test test-all dead-controls check format-check lint types layers fmt api bench docs fuzz mutants crash chaos lock clean words
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,9 @@ dev: setup ## install the checkout for editing; the next `make test` puts the wh
 api: install ## write tests/project/api.txt again (read the difference before you commit it)
 	@$(BIN)/python tests/project/test_public_api.py
 
+words: setup ## write the catalogue of what participants read again, then translate what is new in each .po
+	@$(BIN)/python tests/language/test_catalogue.py
+
 bench: install ## measure what the library costs
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -82,6 +85,9 @@ crash: install ## kill agents 200 times, and the spool after each of its file op
 
 chaos: install ## an agent, nginx, two receivers and faults of every kind (CHAOS_S=3600: longer)
 	@$(BIN)/python -P tests/chaos/run.py $(CHAOS_S) $(ARGS)
+
+dead-controls: ## ignore each option and control in turn: some test must notice (ARGS='--only hold --json')
+	@scripts/dead-controls $(ARGS)
 
 lock: setup ## write requirements/dev.txt again (ARGS=--upgrade for newer versions)
 	@scripts/lock $(ARGS)

@@ -117,7 +117,7 @@ def write(events: Sequence[Event], make: Callable[..., OpenBatch]) -> tuple[set[
             batches[-1].align(0)
             due_ns = event.t_ns + AGE_NS
         batch = batches[-1]
-        if isinstance(batch, ThinnedBatch) and batch.take_moves(waiting, len(waiting), due_ns):
+        if isinstance(batch, ThinnedBatch) and batch.take_moves(waiting, len(waiting), 0, due_ns):
             continue
         if batch.add(event):
             waiting.popleft()

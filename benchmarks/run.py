@@ -1,10 +1,10 @@
 """The headline figures in under six minutes: is all received, what does it cost, how large is it, does it adapt.
 
-Runs end_to_end.py in full, wire_size.py in full, agent_cost.py with fewer rounds and a shorter silence than on
-its own, a short day and an upload that is stopped of adaptation.py, and half a minute each of battery_impact.py and
-network_impact.py: long enough to see that all is counted and each state of the machine followed, too short for their
-figures. Ends with 1 when anything injected was not
-received, or a state was not followed, or nothing was to be sent and was; never because of time.
+Runs a short gate.py, end_to_end.py in full, wire_size.py in full, agent_cost.py with fewer rounds and a shorter silence
+than on its own, a short day and an upload that is stopped of adaptation.py, and half a minute each of battery_impact.py
+and network_impact.py: long enough to see that all is counted and each state of the machine followed, too short for
+their figures. Ends with 1 when anything injected was not received, or a state was not followed, or nothing was to be
+sent and was; never because of time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import adaptation
 import agent_cost
 import end_to_end
+import gate
 import impact
 import wire_size
 from rig import arguments, machine, remark, show
@@ -25,6 +26,7 @@ from rig import arguments, machine, remark, show
 HERE = Path(__file__).parent
 
 SHORT = {
+    "gate": ["--quick"],
     "end_to_end": [],
     "wire_size": [],
     "agent_cost": ["--rounds", "3", "--seconds", "4", "--idle", "20"],
@@ -37,6 +39,7 @@ ALWAYS = {"adaptation": ["--part", "day", "--part", "drain"]}
 
 def text(results: dict[str, Any]) -> str:
     parts = {
+        "What the consent gate costs, short": gate.text(results["gate"]["gate"]),
         "Injected and received": end_to_end.text(results["end_to_end"]["scenarios"]),
         "How large is an event": wire_size.text(results["wire_size"]),
         "What the agent costs": agent_cost.text(results["agent_cost"]),

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from mcilib.delivery.uploader import Uploader as Uploader
     from mcilib.errors import BatchFormatError as BatchFormatError
     from mcilib.errors import ConfigError as ConfigError
+    from mcilib.errors import ControlError as ControlError
     from mcilib.errors import DeliveryError as DeliveryError
     from mcilib.errors import DisplayError as DisplayError
     from mcilib.errors import GrantError as GrantError
     from mcilib.errors import McilibError as McilibError
+    from mcilib.errors import NoAgent as NoAgent
     from mcilib.errors import SealError as SealError
     from mcilib.errors import SourceError as SourceError
     from mcilib.errors import SpoolError as SpoolError
@@ -71,10 +73,12 @@ _MODULE_OF = {
     "Uploader": "delivery.uploader",
     "BatchFormatError": "errors",
     "ConfigError": "errors",
+    "ControlError": "errors",
     "DeliveryError": "errors",
     "DisplayError": "errors",
     "GrantError": "errors",
     "McilibError": "errors",
+    "NoAgent": "errors",
     "SealError": "errors",
     "SourceError": "errors",
     "SpoolError": "errors",

@@ -11,8 +11,9 @@ from typing import Any
 
 from mcilib import limits
 from mcilib.clock import Clock, ClockAnchor
-from mcilib.consent import Gate
-from mcilib.events import Display, Event, Gap, Layout, Move, event_count
+from mcilib.consent import SCOPES, Gate
+from mcilib.consent.gate import NEVER
+from mcilib.events import Display, Event, Focus, Gap, Layout, event_count
 from mcilib.format.open_batch import OpenBatch
 from mcilib.format.rows import writable
 from mcilib.policy.plan import Motion, Plan
@@ -29,6 +30,7 @@ class Batcher:
     display or the keyboard layout changes, so that the change is the first row of the next one; and when a plan
     with other motion, tolerance or ticks is adopted. A sleep becomes a `Gap` of source `suspend`. How events fall
     into batches by count, size and age changes nothing about the rows, if they are not thinned (`mcilib.sampler`).
+    A batch is of one grant: another one in the gate ends it.
 
     `set_aside(cause, count)` is told of events that become no row: `excluded` by the gate, `invalid`, and
     `coalesced` or `thinned` in a batch that came to nothing else. What a batch that was closed leaves out, it
@@ -57,13 +59,16 @@ class Batcher:
         self.open: OpenBatch | None = None
         self.closed: deque[OpenBatch] = deque()
         """Ended, in order, none of them empty. Whoever writes them takes them away."""
+        self.focus: tuple[int, str | None] | None = None
+        """Since when (monotonic) which program is in use; None: not told, or not any more."""
         self.gap_count = self.gap_ns = 0
         self.paused_ns = 0
         """How long in all nothing was to be collected; each batch is given it as it begins."""
         self._captured: Counter[str] = Counter()  # of the batches before the open one
         self._coalesced = self._thinned = 0
         self._begun_ns = 0  # the open batch, or its first event if that is older
-        self._moves_until_ns = 0  # moves before this time are admitted into the open batch
+        self._windows: dict[str, tuple[int, int]] = {}  # kind -> times admitted into the open batch
+        self._version = -1  # of the gate that said so
         self._wall_ahead_ns = 0  # of the time at which the events were seen that are being taken
         self._has_input = False  # the open batch has rows that belong to the displays and the layout before
         self.begin_run()
@@ -99,7 +104,7 @@ class Batcher:
         self.close()
         self.paused_ns += pause_ns
         self._suspended_ns += slept_ns
-        self._pointer_at = None
+        self._pointer_at = self.focus = None
 
     @property
     def captured(self) -> Counter[str]:
@@ -131,6 +136,11 @@ class Batcher:
         waiting = len(events)
         if not waiting:
             return
+        if self.open is not None and self._version != self._gate.version:
+            if self.open.grant is self._gate.grant:
+                self._ask_gate(self.open)
+            else:
+                self.close()
         slept_ns = self._clock.suspended_ns() - self._suspended_ns
         if slept_ns > limits.WALL_STEP_NS:
             waiting -= self._take_sleep(events, slept_ns)
@@ -151,8 +161,11 @@ class Batcher:
         times = [*accumulate((self._looked_ns, *known), max), now_ns]
         silences = list(map(sub, times[1:], times))
         before = silences.index(max(silences))
+        self._gate.windows(ClockAnchor.now(self._clock))  # what is closed now is closed for all of them
         self._wall_ahead_ns = slept_ns
         try:
+            if self.open is not None:
+                self._ask_gate(self.open)
             self._take_first(events, before)
         finally:
             self._wall_ahead_ns = 0
@@ -169,7 +182,7 @@ class Batcher:
             return
         while count:
             if isinstance(self.open, ThinnedBatch) and (
-                taken := self.open.take_moves(events, count, self._moves_until_ns)
+                taken := self.open.take_moves(events, count, *self._windows.get("move", NEVER))
             ):
                 self._has_input = True
                 count -= taken
@@ -181,10 +194,12 @@ class Batcher:
         """One event, into the open batch or the next one."""
         try:
             batch = self.open if self.open is not None else self._begin(event.t_ns)
-            if type(event) is not Move or event.t_ns >= self._moves_until_ns:  # nearly all are such moves
-                if not self._gate.admits(event.kind, batch.anchor.to_wall_ns(event.t_ns)):
-                    self._set_aside("excluded", event_count(event))
-                    return
+            from_ns, until_ns = self._windows.get(event.kind, NEVER)
+            if not from_ns <= event.t_ns < until_ns:
+                self._set_aside("excluded", event_count(event))
+                return
+            if type(event) is Focus:
+                self.focus = int(event.t_ns), event.app
                 event = self._gate.cut(event)
             invalid = batch.invalid
             if self._must_begin(event) or not batch.add(event):
@@ -210,12 +225,16 @@ class Batcher:
         self._begun_ns = min(anchor.monotonic_ns, first_ns)
         self.open = batch = self._new_batch(anchor, pointer_at=self._pointer_at)
         batch.paused_ns, batch.plan = self.paused_ns, self._plan
-        expires_ns = self._gate.expires_ns("move")
-        self._moves_until_ns = anchor.monotonic_ns + expires_ns - anchor.wall_ns
+        self._ask_gate(batch)
+        batch.grant = self._gate.grant
         if self._phase_ns is not None:
             batch.align(self._phase_ns)
         self._has_input = False
         return batch
+
+    def _ask_gate(self, batch: OpenBatch) -> None:
+        self._version = self._gate.version  # first: a change meanwhile is asked about again
+        self._windows = dict(self._gate.windows(batch.anchor))
 
     def close(self) -> None:
         """Ends the open batch now, a scroll row that may still grow too. If the grant has ended, it is gone."""
@@ -223,7 +242,8 @@ class Batcher:
         if batch is None:
             return
         self._pointer_at, self._has_input = batch.pointer_at, False
-        if self._gate.closed(self._clock.wall_ns()) is not None:
+        batch.ended_ns = self._clock.monotonic_ns()
+        if self._gate.closed(self._clock.wall_ns()) is not None or self.is_outside(batch):
             self.lose(batch, "excluded")
             return
         self._captured.update(batch.captured)
@@ -239,6 +259,26 @@ class Batcher:
             if "move" in batch.captured:  # nothing else says
                 self._phase_ns = phase_ns
         self.closed.append(batch)
+
+    def is_outside(self, batch: OpenBatch) -> bool:
+        """Whether it has, or may have, what the grant as it is now does not cover: it was given anew meanwhile."""
+        before, now = batch.grant, self._gate.grant
+        if before is None or before is now:
+            return False
+        gone = set(before.scopes) - set(now.scopes)
+        return any(kind in batch.captured for scope in gone for kind in SCOPES[scope].kinds)
+
+    def lose_open(self) -> None:
+        """What the open batch has taken is excluded."""
+        batch, self.open = self.open, None
+        if batch is not None:
+            self._pointer_at, self._has_input = None, False
+            self.lose(batch, "excluded")
+
+    def lose_closed(self) -> None:
+        """The same, for the batches that are to be written."""
+        while self.closed:
+            self.lose(self.closed.popleft(), "excluded")
 
     def lose(self, batch: OpenBatch, cause: str) -> None:
         """Sets aside all that a batch has taken: none of it becomes a row."""

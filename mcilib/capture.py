@@ -1,4 +1,4 @@
-"""Sources on while the participant is there, and off while the session is locked or behind another user's."""
+"""Sources on while they may hear, and off while the session, the plan or the participant says so."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from mcilib import limits
 from mcilib.clock import Clock
+from mcilib.consent.state import kinds_of
 from mcilib.errors import SourceError
 from mcilib.events import Gap
 from mcilib.policy.plan import Motion, Plan
@@ -23,18 +25,22 @@ _log = logging.getLogger("mcilib")
 _INTERRUPTS_MAX = 20
 """Ctrl-C this often during one step of `stop` leaves that step undone."""
 
-HELD_WORDS = {"locked": "the session is locked", "switched": "another user's session is in the foreground"}
+_UNTOLD = "you are to be told first that it goes on"
 
-_BARRED = "barred"  # why nothing is captured when the plan says so
+HELD_WORDS = {"locked": "the session is locked", "switched": "another user's session is in the foreground"}
 
 
 class Capture:
-    """Starts and stops `sources` as `session` and the plan tell. Those that read the same system read it together.
+    """Starts and stops `sources` as `session`, the plan and the participant tell: any of them keeps them off. Those
+    that read the same system read it together.
 
-    What sources have heard and not yet told when the session is locked is excluded. `start` raises what a source or
-    the session does; nothing raises afterwards. Sources that cannot go on after a lock are tried again in a thread
-    `mcilib-resume`, `health` says so, and what they miss becomes a `Gap` of each. A session that cannot say whether it
-    is away is taken to be as it was. `on_turn` is called after each change, in the thread of who told it. Any thread.
+    What sources have heard and not yet told when they are stopped is excluded. `start` raises what a source or the
+    session does; nothing raises afterwards. What goes on is started in a thread `mcilib-resume`; sources that cannot
+    are tried again there, `health` says so, and what they miss becomes a `Gap` of each. A session that cannot say
+    whether it is away is taken to be as it was. `on_turn` is called after each change, in the thread of who told it.
+    `on_resume` tells the participant that something they had barred goes on: it is called before that does, in
+    `mcilib-resume`, and again later when it returns False or raises; until it has told them, all that stays off. Any
+    thread.
     """
 
     def __init__(
@@ -43,22 +49,39 @@ class Capture:
         session: Session,
         clock: Clock,
         on_turn: Callable[[], object] = lambda: None,
+        on_resume: Callable[[], bool] = lambda: True,
     ) -> None:
         # The pointer last: displays and layouts are rows before the first move, and not the end of its batch.
         self._sources = tuple(sorted(sources, key=lambda source: source.name == "pointer"))
-        self._session, self._clock, self._on_turn = session, clock, on_turn
+        self._session, self._clock, self._on_turn, self._on_resume = session, clock, on_turn, on_resume
         self._turning = threading.Lock()  # sources on and off, one at a time
-        self._deciding = threading.Lock()  # what the session says, and the recorder held or not: together
+        self._deciding = threading.Lock()  # what is wanted, and the recorder held or not: together
         self._recorder: Recorder | None = None
         self._own: list[tuple[float | None, bool | None]] = []  # of each source: read interval and motion
-        self._barred: str | None = None  # why the plan lets nothing be captured
-        self._on = False  # all sources are started
-        self._hold_count = 0
-        self._away: str | None = None
+        self._scopes: dict[str, str] = {}  # of each source, by name, as it was before titles were barred
+        self._on: set[str] = set()  # sources that are started
+        self._starting: set[str] = set()  # those that are being started
+        self._wish: frozenset[str] = frozenset()  # those that were to be, when it was decided last
+        self._closings = 0  # how often one of them no longer was
+        # Why nothing is captured.
+        self._barred: str | None = None  # as the plan says
+        self._paused: str | None = None  # as the participant says
+        self._away: str | None = None  # as the session says
+        self._held: str | None = None  # any of them, in words
+        # Scopes that the participant has barred; what they have opened again and were not told of yet.
+        self._closed: frozenset[str] = frozenset()
+        self._untold: frozenset[str] = frozenset()
+        self._untold_all = False
+        self._openings = 0
+        self._silent = False  # the participant could not be told
         self._session_failure: Exception | None = None
         self._not_resumed: SourceError | None = None
         self._blind_ns: int | None = None  # since when sources should hear and cannot
+        self._missing: list[str] = []  # these
         self._resuming: threading.Thread | None = None
+        self._stirred = (
+            threading.Event()
+        )  # something has changed: nobody waits any longer before he tries again
         self._ended = threading.Event()
 
     def threads(self) -> list[threading.Thread]:
@@ -70,37 +93,76 @@ class Capture:
     @property
     def held(self) -> str | None:
         """Why nothing is captured just now, in words."""
-        away, barred = self._away, self._barred
-        if away == _BARRED:
-            return barred
-        return None if away is None else HELD_WORDS.get(away, f"the session is {away}")
+        return self._held
+
+    @property
+    def all_exempt(self) -> bool:
+        """Whether the participant has barred the scope of each source, so that none may hear. From `begin` on."""
+        return not any(self._wants(source, self._closed) for source in self._sources)
 
     @property
     def session_away(self) -> bool:
         """Whether the session was locked or behind another user's when it was last asked."""
-        return self._away not in (None, _BARRED)
+        return self._away is not None
 
     def begin(self) -> None:
-        """Before each `start`: an `interrupt` from here on ends it."""
+        """Before each `start`: an `interrupt` from here on ends it. What `bar` said of the run before is forgotten."""
         # First: whoever sees the new event does not see the old recorder.
-        self._recorder = self._away = None
+        self._recorder = self._away = self._held = self._resuming = None
         self._ended = threading.Event()
         self._own = [(getattr(s, "read_interval_s", None), getattr(s, "motion", None)) for s in self._sources]
+        self._scopes = {source.name: source.scope for source in self._sources}
+        self._paused, self._closed = None, frozenset()
+        self._untold, self._untold_all, self._silent = frozenset(), False, False  # a start is told anyway
 
     def start(self, recorder: Recorder) -> None:
-        """Into `recorder`, which runs. Returns when all sources hear, or are held, or `interrupt` was called."""
+        """Into `recorder`, which runs. Returns when all sources hear that may, or `interrupt` was called."""
         readers: list[Any] = [source for source in self._sources if hasattr(source, "read_with")]
         for reader in readers[1:]:
             reader.read_with(readers[0])
         with self._turning:
-            self._recorder, self._on, self._away = recorder, False, None
+            self._recorder, self._on, self._wish = recorder, set(), frozenset()
         self._session.start(self._turn)
         _ = self._session.away  # what it raises, it raises here
         with self._turning:
-            if self._decide(recorder, self._ended) is None and not self._on:
-                self._on = self._start_sources(recorder, self._ended)
-        if self._away is not None:
+            if self._decide(recorder, self._ended) is None:
+                self._start_sources(recorder, self._ended)
+        if self._held is not None:
             self._on_turn()
+
+    def bar(self, all: str | None, scopes: Collection[str]) -> None:
+        """As the participant has decided, once the gate knows of it: `all`, why nothing at all is captured, in words,
+        or None; and the `scopes` of which nothing is. Nothing of that is taken any more at once, whatever the disk
+        does, and when this returns the sources are stopped. What is open again is started in `mcilib-resume`. A source
+        of window titles goes on without them when they alone are barred. Also before `start`."""
+        with self._deciding:
+            closed = frozenset(scopes)
+            scopes_here = set(self._scopes.values())
+            opens = frozenset(
+                scope
+                for scope in self._closed - closed
+                if scope in scopes_here or (scope == "apps" and "titles" in scopes_here)
+            )
+            if opens or (self._paused is not None and all is None):
+                self._openings += 1
+                self._untold_all |= self._paused is not None
+                self._untold |= opens
+            closes = closed - self._closed - self._untold
+            self._untold -= closed
+            self._untold_all &= all is None
+            self._closed, self._paused = closed, all
+            recorder, ended = self._recorder, self._ended
+            if recorder is None or ended.is_set():
+                return
+            if all is not None:
+                recorder.hold()  # before anybody is asked anything
+            for source in self._sources:  # it is not asked for titles any more
+                if self._scopes[source.name] == "titles" and "titles" in closed:
+                    _tell_titles(source, False)
+            still = frozenset(self._scopes[source.name] for source in self._sources if self._wants(source))
+            kinds = kinds_of(closes) - kinds_of(still)
+            recorder.settle(kinds, blind="focus" in kinds)
+        self._turn()
 
     def adopt(self, plan: Plan) -> None:
         """Sources read no more often and tell no more motion than `plan` allows, nor than they were set to before the
@@ -132,95 +194,184 @@ class Capture:
     def interrupt(self) -> None:
         """Ends a start that waits for a source. Also from a signal handler."""
         self._ended.set()
+        self._stirred.set()
         carry_out([source.stop for source in self._sources])
 
     def stop(self) -> None:
         """At most 0.5 s. Also from a signal handler."""
         self._ended.set()
-        stop_together([*(source.stop for source in self._sources), self._session.stop, self._join_resuming])
+        self._stirred.set()
+        stop_together([*stops_of(self._sources), self._session.stop, self._join_resuming])
         self._tell_gap()
         self._lower(Plan())
+        for source in self._sources:
+            _tell_titles(source, self._scopes.get(source.name) == "titles")
 
     def health(self) -> Health:
         parts = [Health.of("capture", self._not_resumed), *map(_health_of, self._sources)]
+        if self._silent:
+            message = "Nothing goes on: you could not be told of it"
+            parts.append(
+                Health((Problem("indicator", message, "Let it notify you, or run it on a terminal."),))
+            )
         if self._session_failure is not None:
             message = f"Whether the session is locked cannot be told ({type(self._session_failure).__name__})"
             parts.append(Health((Problem("session", message, "Mend what tells it."),)))
         return Health.join([*parts, _health_of(self._session)])
 
-    # --- as the session tells --------------------------------------------------------------------------------
+    # --- what is wanted --------------------------------------------------------------------------------------
+
+    def _off(self) -> frozenset[str]:
+        return self._closed | self._untold
+
+    def _wants(self, source: Source, off: frozenset[str] | None = None) -> bool:
+        """Whether its scope is open; one of titles goes on without them."""
+        scope, off = self._scopes[source.name], self._off() if off is None else off
+        if scope == "titles":
+            return "apps" not in off and ("titles" not in off or hasattr(source, "titles"))
+        return scope not in off
+
+    def _wanted(self) -> list[Source]:
+        """Those that are to hear now."""
+        return [] if self._held is not None else [source for source in self._sources if self._wants(source)]
+
+    def _unwanted(self) -> list[Source]:
+        """Those that hear, or will, and are not to, and those that are to tell titles again: they begin anew."""
+        wanted, on = self._wanted(), self._on | self._starting
+        return [
+            source
+            for source in self._sources
+            if source.name in on and (source not in wanted or self._keeps_titles_back(source))
+        ]
+
+    def _keeps_titles_back(self, source: Source) -> bool:
+        return (
+            self._scopes[source.name] == "titles"
+            and getattr(source, "titles", None) is False
+            and "titles" not in self._off()
+        )
+
+    # --- as the session, the plan and the participant tell ---------------------------------------------------
 
     def _turn(self) -> None:
-        """As the session has it now. Sources are stopped in the caller's thread, and started in one of their own, so
-        that a session which is locked meanwhile can tell."""
+        """As they have it now. Sources are stopped in the caller's thread, and started in one of their own, so that a
+        session which is locked meanwhile can tell."""
         ended = self._ended  # before the recorder: see `begin`
         recorder = self._recorder
         if recorder is None or ended.is_set():
             return
-        away = self._decide(recorder, ended)
+        self._decide(recorder, ended)
+        if unwanted := self._unwanted():
+            if not self._turning.acquire(blocking=False):
+                stop_sources(unwanted)  # ends a start that waits
+                self._turning.acquire()
+            try:
+                if not ended.is_set():
+                    self._stop_unwanted(recorder)
+            finally:
+                self._turning.release()
         self._on_turn()
-        if away is None:
-            self._resume_later(recorder, ended)
-            return
-        if not self._turning.acquire(blocking=False):
-            self._stop_sources()  # ends a start that waits
-            self._turning.acquire()
-        try:
-            if self._away is not None and not ended.is_set():
-                self._stop_sources()
-                self._on = False
-        finally:
-            self._turning.release()
-        if self._away is None:  # somebody else has decided so meanwhile, and taken the sources to be on
-            self._resume_later(recorder, ended)
+        self._resume_later(recorder, ended)
+        self._stirred.set()
+
+    def _stop_unwanted(self, recorder: Recorder) -> None:
+        """With `_turning` held."""
+        if unwanted := self._unwanted():
+            stop_sources(unwanted)
+            self._on -= {source.name for source in unwanted}
+            if any(map(self._keeps_titles_back, unwanted)):
+                recorder.settle(blind=True)  # which program is in use, until it tells again
 
     def _decide(self, recorder: Recorder, ended: threading.Event) -> str | None:
         """Why nothing is to be captured; the recorder is held or not accordingly, before anything else is done."""
         with self._deciding:
             if ended.is_set():
-                return self._away
-            before, self._away = self._away, self._ask_session()
-            if self._away is not None:
+                return self._held
+            before = self._held
+            self._away = self._ask_session()
+            self._held = self._why_held(recorder)
+            wish = frozenset(source.name for source in self._wanted())
+            self._closings += bool(self._wish - wish)
+            self._wish = wish
+            self._silent &= self._paused is None and bool(self._untold or self._untold_all)
+            if self._held is not None or not self._lacks():
                 self._tell_gap()
+            if self._held is not None:
                 recorder.hold()
-                self._hold_count += before is None
             else:
                 recorder.release()
-            if self._away != before:
+            if (before is None) != (self._held is None):
                 _log.info(
-                    "mcilib: %s", f"nothing is collected: {self.held}" if self.held else "collecting again"
+                    "mcilib: %s", f"nothing is collected: {self._held}" if self._held else "collecting again"
                 )
-            return self._away
+            return self._held
+
+    def _why_held(self, recorder: Recorder) -> str | None:
+        if self._paused is not None:
+            return self._paused
+        if self._away is not None:
+            return HELD_WORDS.get(self._away, f"the session is {self._away}")
+        if self._barred is not None:
+            return self._barred
+        if recorder.guards_programs and not self._sees_programs(self._closed):
+            return "programs are exempt, and nothing here tells which one is in use"
+        if self._untold_all or (recorder.guards_programs and not self._sees_programs(self._off())):
+            return _UNTOLD
+        return None
+
+    def _sees_programs(self, off: frozenset[str]) -> bool:
+        return any(
+            self._scopes[source.name] in ("apps", "titles") and self._wants(source, off)
+            for source in self._sources
+        )
 
     def _ask_session(self) -> str | None:
-        away: str | None
         try:
             away, self._session_failure = self._session.away, None
         except Exception as error:  # somebody else's
             self._session_failure = error
-            away = self._away if self.session_away else None
-        return away or (_BARRED if self._barred is not None else None)
+            return self._away
+        return away
 
     def _start_sources(self, recorder: Recorder, ended: threading.Event) -> bool:
-        """True when all are started and nobody wanted them stopped meanwhile. With `_turning` held."""
-        hold_count = self._hold_count
-        for source in self._sources:
-            if ended.is_set() or self._away is not None or self._hold_count != hold_count:
-                break
-            source.start(recorder)
-        if not ended.is_set() and self._away is None and self._hold_count == hold_count:
+        """Starts those that are wanted and off; True when nobody wanted one of them stopped meanwhile. With `_turning`
+        held. Those that were started when one raises are stopped again."""
+        closings = self._closings
+        begun: list[Source] = []
+        try:
+            for source in self._wanted():
+                if source.name in self._on:
+                    continue
+                begun.append(source)
+                if self._scopes[source.name] == "titles":
+                    _tell_titles(source, "titles" not in self._off())
+                self._starting.add(source.name)  # before it is looked whether it is still to be
+                if ended.is_set() or self._closings != closings:
+                    break
+                source.start(recorder)
+            with self._deciding:
+                if not ended.is_set() and self._closings == closings:
+                    self._on |= self._starting
+                    return True
+            stop_sources(begun)
+            return False
+        except BaseException:
+            stop_sources(begun)
+            raise
+        finally:
+            self._starting = set()
+
+    # --- on again --------------------------------------------------------------------------------------------
+
+    def _lacks(self) -> bool:
+        """Whether something is to be started, or the participant to be told so that it can be."""
+        if (self._untold_all or self._untold) and self._held in (None, _UNTOLD):
             return True
-        self._stop_sources()
-        return False
-
-    def _stop_sources(self) -> None:
-        stop_together([source.stop for source in self._sources])
-
-    # --- back again ------------------------------------------------------------------------------------------
+        return any(source.name not in self._on for source in self._wanted())
 
     def _resume_later(self, recorder: Recorder, ended: threading.Event) -> None:
         with self._deciding:
-            if self._on or self._resuming is not None:
+            if self._resuming is not None or ended.is_set() or not self._lacks():
                 return
             resuming = threading.Thread(
                 target=self._resume, args=(recorder, ended), name="mcilib-resume", daemon=True
@@ -235,41 +386,63 @@ class Capture:
     def _resume(self, recorder: Recorder, ended: threading.Event) -> None:
         pause_s = limits.RECONNECT_FIRST_S
         while self._to_resume(ended):
-            with self._turning:
-                self._try_to_resume(recorder, ended)
-            if not self._on and self._away is None:
-                ended.wait(pause_s)
+            self._stirred.clear()
+            if self._tell_participant(recorder, ended):
+                with self._turning:
+                    self._try_to_resume(recorder, ended)
+            if self._lacks() and not ended.is_set():
+                self._stirred.wait(pause_s)
                 pause_s = min(2 * pause_s, limits.RECONNECT_IDLE_S)
 
     def _to_resume(self, ended: threading.Event) -> bool:
         """False ends the thread; together with `_resume_later`, so that one of them goes on."""
         with self._deciding:
-            if self._away is None and not self._on and not ended.is_set():
+            if self._lacks() and not ended.is_set():
                 return True
             if self._resuming is threading.current_thread():  # and not of another run
                 self._resuming = None
             return False
 
+    def _tell_participant(self, recorder: Recorder, ended: threading.Event) -> bool:
+        """True when the participant knows of all that is to go on."""
+        with self._deciding:
+            if not (self._untold_all or self._untold):
+                return True
+            openings = self._openings
+        try:
+            told = bool(self._on_resume())
+        except Exception as error:  # of the host's
+            _log.error("mcilib: you could not be told that it goes on (%s)", type(error).__name__)
+            told = False
+        with self._deciding:
+            self._silent = not told
+            if not told or self._openings != openings:
+                return False
+            self._untold, self._untold_all = frozenset(), False
+        self._decide(recorder, ended)
+        with self._turning:  # titles are told again
+            if not ended.is_set():
+                self._stop_unwanted(recorder)
+        return True
+
     def _try_to_resume(self, recorder: Recorder, ended: threading.Event) -> None:
-        if self._on:  # it was only being started
-            return
         began_ns = self._clock.monotonic_ns()
         try:
-            self._on = self._start_sources(recorder, ended)
+            started = self._start_sources(recorder, ended)
         except Exception as error:
-            self._stop_sources()
             with self._deciding:
-                if not ended.is_set() and self._away is None:
+                if not ended.is_set() and self._lacks():
                     self._fail(_as_source_error(error), began_ns)
             return
-        if self._on:
+        if started:
             with self._deciding:
                 self._tell_gap()
 
     def _fail(self, error: SourceError, began_ns: int) -> None:
         if self._not_resumed is None:
-            _log.warning("mcilib: capture cannot go on after a lock (%s)", error)
+            _log.warning("mcilib: capture cannot go on (%s)", error)
             self._blind_ns = began_ns
+            self._missing = [source.name for source in self._wanted() if source.name not in self._on]
         self._not_resumed = error
 
     def _tell_gap(self) -> None:
@@ -277,13 +450,30 @@ class Capture:
         since_ns, self._blind_ns, self._not_resumed = self._blind_ns, None, None
         if since_ns is not None and self._recorder is not None:
             lasted_ns = self._clock.monotonic_ns() - since_ns
-            for source in self._sources:
-                self._recorder.emit(Gap(since_ns, lasted_ns, source.name))
+            for name in self._missing:
+                self._recorder.emit(Gap(since_ns, lasted_ns, name))
 
     def _join_resuming(self) -> None:
         resuming = self._resuming
         if resuming is not None and resuming is not threading.current_thread():
             resuming.join(limits.SOURCE_STOP_TIMEOUT_S)
+
+
+def stop_sources(sources: Sequence[Source]) -> None:
+    stop_together(stops_of(sources))
+
+
+def stops_of(sources: Sequence[Source]) -> list[Callable[[], object]]:
+    """What stops each of them; those that read together and all leave are stopped as one."""
+    as_one = [source for source in sources if getattr(source, "leave_with", _stays)(sources)]
+    stops: list[Callable[[], object]] = [source.stop for source in sources if source not in as_one]
+    if as_one:
+        stops.append(partial(carry_out, [source.stop for source in as_one]))
+    return stops
+
+
+def _stays(_: Sequence[Source]) -> bool:
+    return False
 
 
 def stop_together(
@@ -318,6 +508,13 @@ def carry_out(steps: Sequence[Callable[[], object]]) -> None:
             break
     if interrupt is not None:
         raise interrupt
+
+
+def _tell_titles(source: Source, titles: bool) -> None:
+    """Has a source of window titles tell them or not; of one that was stopped."""
+    if isinstance(getattr(source, "titles", None), bool):
+        with contextlib.suppress(Exception):  # somebody else's
+            source.titles = titles  # type: ignore[attr-defined]
 
 
 def _as_source_error(error: Exception) -> SourceError:

@@ -8,22 +8,31 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from mcilib import limits
 from mcilib.capture import Capture, carry_out, stop_together
+from mcilib.channel.folder import check_state_folder
 from mcilib.clock import Clock, SystemClock
-from mcilib.consent import Gate, Grant
+from mcilib.consent.dispatch import carry_out as carry_out_control
+from mcilib.consent.exemption import Exemption, ExemptScope
+from mcilib.consent.gate import Gate
+from mcilib.consent.grant import Grant
+from mcilib.consent.pause import Pause
+from mcilib.consent.state import ControlState
+from mcilib.controls import UNSEEN, ControlChange, Controls, check_policy
 from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
 from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
-from mcilib.errors import ConfigError, GrantError, SourceError, SpoolError
+from mcilib.errors import ConfigError, GrantError, IndicatorError, SourceError, SpoolError
 from mcilib.format.metadata import QUANTA_MAX_PER_PX
 from mcilib.format.seal import seal
 from mcilib.governor import PLAN_FILE, Governor, write_plan
+from mcilib.indicator import Indicator, default_indicator
+from mcilib.participant import Participant
 from mcilib.policy import default_policies
 from mcilib.policy.plan import Plan, Upload
 from mcilib.policy.policy import Policy
@@ -38,6 +47,7 @@ from mcilib.statistics import (
     CaptureStatistics,
     CostStatistics,
     DiskStatistics,
+    Forgotten,
     Health,
     Problem,
     Statistics,
@@ -90,6 +100,15 @@ class Collector:
     the device before they go, whoever asks, and what the plan keeps back goes all the same once it is older than
     `fallback_age_s`. Back-off survives a restart, in `state_dir/spool/schedule.json`.
 
+    The participant decides: `pause`, `request_exemption`, `forget`, `hold`, `withdraw` and the rest work here and,
+    while it runs, from `mcilib pause` and its like through a channel in the state folder (`channel=False`: not),
+    which acts for the same user only. What they have decided is in the state folder and holds over restarts.
+    `on_control` is told of each change, in the thread that made it. A pause is at most `pause_cap_s` (seconds, 1800
+    to 86,400). With `policy`, the text that the operator requires now, a grant with another text is refused.
+    `indicator` tells the participant at each start, and whenever capture goes on, that it does (default: a
+    notification, else a line on stderr): where it cannot, nothing is captured. What the participant is told is in
+    `language`, where there is a catalogue of it.
+
     While the participant's session is locked, or another user's is in the foreground, sources are stopped, nothing is
     captured and no thread of capture wakes; `held` says so. `session` is what tells (default: a
     `mcilib.resources.session.SessionWatch`; where nobody tells, capture goes on).
@@ -122,6 +141,12 @@ class Collector:
         hold_s: float = 0.0,
         fallback_age_s: float = limits.FALLBACK_AGE_S,
         session: Session | None = None,
+        indicator: Indicator | None = None,
+        on_control: Callable[[ControlChange], object] = lambda change: None,
+        pause_cap_s: float = limits.PAUSE_CAP_S,
+        policy: str | None = None,
+        channel: bool = True,
+        language: str = "en",
         clock: Clock | None = None,
     ) -> None:
         names = [source.name for source in sources]
@@ -139,6 +164,7 @@ class Collector:
             ("max_request_bytes", max_request_bytes, 1, limits.RECEIVER_MAX_BODY_BYTES),
             ("hold_s", hold_s, 0.0, limits.HOLD_CAP_S),
             ("fallback_age_s", fallback_age_s, 0.0, limits.FALLBACK_AGE_CAP_S),
+            ("pause_cap_s", pause_cap_s, limits.PAUSE_CAP_S, limits.PAUSE_LONGEST_CAP_S),
         ):
             if not least <= value <= most:  # not a number is refused too
                 raise ConfigError(f"{option} is {value}", f"Give a number from {least:g} to {most:g}.")
@@ -165,7 +191,10 @@ class Collector:
             intact=intact_frame,
             clock=self._clock,
         )
-        self._gate: Gate | None = None
+        self._indicator, self._on_control = indicator or default_indicator(), on_control
+        self._pause_cap_s, self._policy, self._has_channel = pause_cap_s, policy, channel
+        self._language = language
+        self._controls: Controls | None = None
         self._recorder: Recorder | None = None
         self._uploader: Uploader | None = None
         self._pid = 0  # of the process that started it: a fork's child owns none of this
@@ -178,6 +207,7 @@ class Collector:
             session if session is not None else SessionWatch(),
             self._clock,
             on_turn=lambda: self._governor.consider(),
+            on_resume=lambda: self._show("resumed"),
         )
         self._meter, self._capture_meter = CostMeter(self.threads), CostMeter(self._capture_threads)
         self._ledger = ImpactLedger(self._state_dir / IMPACT_FILE, clock=self._clock, machine=MachineEnergy())
@@ -216,26 +246,39 @@ class Collector:
                 if self._stop_asked:
                     self._stop_all()
 
-    def _start(self, grant: Grant) -> None:
+    def _start(self, grant: Grant | None) -> None:
         """All parts, in the order of the data, until somebody asks to stop."""
-        gate = self._gate = Gate(grant)
         try:
             self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise SpoolError(
                 f"The state folder {self._state_dir} cannot be made ({error.strerror})", "Choose another."
             ) from None
+        check_state_folder(self._state_dir)
         self._meter, self._capture_meter = CostMeter(self.threads), CostMeter(self._capture_threads)
         self._ledger.begin(disk=self._disk())
         self.spool.open()
         self._pid, self._running = os.getpid(), True
         atexit.register(self.stop)
-        self._uploader = None
+        self._recorder = self._uploader = None
+        controls = self._controls = Controls(
+            self._state_dir,
+            self.spool,
+            grant,
+            clock=self._clock,
+            indicator=self._indicator,
+            pause_cap_s=self._pause_cap_s,
+            policy=self._policy,
+            channel=self.control if self._has_channel else None,
+            on_control=self._on_control,
+            language=self._language,
+        )
+        controls.open()
         if self._transport is not None:
             self._uploader = Uploader(
                 self.spool,
                 self._transport,
-                may_send=lambda: gate.closed(self._clock.wall_ns()),
+                may_send=controls.may_send,
                 interval_s=self._upload_interval_s,
                 max_request_bytes=self._max_request_bytes,
                 plan=lambda: self._governor.consider().to_send(),
@@ -243,8 +286,20 @@ class Collector:
                 fallback_age_s=self._fallback_age_s,
                 schedule_file=self._schedule_file,
                 endpoint=endpoint_of(self._transport),
+                on_decision=controls.decided,
+                on_carried_out=controls.carried_out,
                 clock=self._clock,
             )
+        if controls.gate is not None:
+            self._start_capture(controls, controls.gate)
+        else:  # withdrawn: what is left to do is to ask the receiver to delete all
+            controls.begin(None, None, self._uploader)
+        if self._stop_asked:
+            return
+        if self._uploader is not None:
+            self._uploader.start()
+
+    def _start_capture(self, controls: Controls, gate: Gate) -> None:
         self._recorder = Recorder(
             gate=gate,
             spool=self.spool,
@@ -258,20 +313,39 @@ class Collector:
             on_commit=self._committed,
             usual=self._base,
             on_adopted=self._write_plan,
-            on_pulse=self._governor.pulse,
-            on_due=self._governor.consider,
-            due_s=self._governor.due_s,
+            on_batch=controls.note_batch,
+            audit_head=lambda: controls.participant.audit.head,
+            on_pulse=self._pulse,
+            on_due=self._consider,
+            due_s=self._due_s,
             clock=self._clock,
         )
         self._recorder.start()
         self._governor.start(self._carry_out)
+        controls.begin(self._capture, self._recorder, self._uploader)
+        if controls.held is None and not controls.show("started"):
+            raise IndicatorError(UNSEEN, "Give an indicator that works, or a terminal on stderr.")
         self._capture.start(self._recorder)
-        if self._stop_asked:
-            return
-        if self._uploader is not None:
-            self._uploader.start()
         names = ", ".join(source.name for source in self._sources)
-        _log.info("mcilib: collecting %s for %s (%s)", names, grant.operator, grant.purpose)
+        _log.info("mcilib: collecting %s for %s (%s)", names, gate.grant.operator, gate.grant.purpose)
+
+    def _show(self, kind: str) -> bool:
+        return self._controls is not None and self._controls.show(kind)
+
+    def _pulse(self) -> None:
+        self._governor.pulse()
+        if self._controls is not None:
+            self._controls.pulse()
+
+    def _consider(self) -> None:
+        self._governor.consider()
+        if self._controls is not None:
+            self._controls.consider()
+
+    def _due_s(self) -> float | None:
+        controls = self._controls
+        waits = [self._governor.due_s(), controls.due_s() if controls is not None else None]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _disk(self) -> list[DiskStatistics]:
         return [self.spool.disk_statistics(), self._schedule_file.disk_statistics()]
@@ -351,7 +425,11 @@ class Collector:
         def left_s(reserve_s: float) -> float:
             return max(0.0, ends_s - reserve_s - time.monotonic())
 
-        steps: list[Callable[[], object]] = [self._note, self._governor.stop, self._capture.stop]
+        controls = self._controls
+        steps: list[Callable[[], object]] = [self._note, self._governor.stop]
+        if controls is not None:
+            steps.append(controls.stop)
+        steps.append(self._capture.stop)
         if self._recorder is not None:
             steps.append(self._recorder.stop)
         if uploader is not None:
@@ -359,7 +437,10 @@ class Collector:
         if transport is not None:
             steps.append(transport.close)
         # A disk that hangs keeps a thread, and not the host.
-        steps += [self._note, lambda: stop_together([self._ledger.save], max(_SAVE_S, left_s(0.0)))]
+        saves = [self._ledger.save, *([controls.participant.save_again] if controls is not None else [])]
+        steps += [self._note, lambda: stop_together(saves, max(_SAVE_S, left_s(0.0)))]
+        if controls is not None:
+            steps.append(controls.close)
         carry_out([*steps, self.spool.close, self._stopped])
 
     def _stopped(self) -> None:
@@ -368,9 +449,9 @@ class Collector:
 
     def flush(self, timeout_s: float = limits.FLUSH_TIMEOUT_S) -> FlushResult:
         """Commits the open batch and uploads everything now; returns when it is delivered or after `timeout_s`."""
-        if not self._here() or self._recorder is None:
+        if not self._here():
             return FlushResult(False, False, len(self.spool.waiting()), "the collector is not running")
-        committed = self._recorder.commit()
+        committed = self.commit()
         if self._uploader is None:
             return FlushResult(False, committed, len(self.spool.waiting()), "there is no transport")
         result = self._uploader.flush(timeout_s)
@@ -392,7 +473,94 @@ class Collector:
     @property
     def held(self) -> str | None:
         """Why nothing is captured just now, in words; None when it is, or when the collector does not run."""
-        return self._capture.held if self._here() else None
+        if not self._here() or self._controls is None:
+            return None
+        return self._controls.held or self._capture.held
+
+    # --- what the participant decides ----------------------------------------------------------------------
+    # Each returns when it is so: nothing that it forbids is captured any more. `ConfigError` for a value out of range,
+    # `GrantError` when it does not run. `SpoolError`: it holds until the collector stops, and is not on the disk.
+
+    def _decisions(self) -> Controls:
+        if not self._here() or self._controls is None:
+            raise GrantError(
+                "The collector does not run", "Call start(), or use `mcilib` on its state folder."
+            )
+        return self._controls
+
+    @property
+    def decisions(self) -> ControlState:
+        """All that the participant has decided: pause, exemptions with the operator's answers, hold, withdrawal."""
+        return self._decisions().participant.state
+
+    def pause(self, duration_s: float | None = None) -> Pause:
+        """Nothing is captured for so long (default 15 minutes, at most `pause_cap_s`), time asleep included; then it
+        goes on by itself. No hook runs meanwhile; the data tell how long nothing was collected, not why."""
+        return self._decisions().pause(duration_s)
+
+    def resume(self) -> None:
+        """Ends a pause now."""
+        self._decisions().resume()
+
+    def request_exemption(
+        self, scope: ExemptScope, reason_class: str, note: str = "", until_ns: int | None = None
+    ) -> Exemption:
+        """Asks the operator that `scope` is never captured, until `until_ns` (Unix time) or until it is withdrawn. It
+        is not captured from now on, unless the operator denies it. `reason_class` is one of
+        `mcilib.consent.exemption.REASON_CLASSES`; the note goes to the operator."""
+        return self._decisions().request_exemption(scope, reason_class, note, until_ns)
+
+    def withdraw_exemption(self, exemption_id: str) -> Exemption:
+        """Takes a request back, or an exemption: what it covered is captured again."""
+        return self._decisions().withdraw_exemption(exemption_id)
+
+    def forget(self, last_s: float) -> Forgotten:
+        """Deletes what was captured in the last `last_s` seconds, with the whole batches that it lies in: in memory, on
+        this device, and, by a request that is sent until it is confirmed, at the receiver."""
+        return self._decisions().forget(last_s)
+
+    def hold(self, hold_s: float) -> None:
+        """Batches rest at least so long on this device before they go (0 to 7 days; 0 ends it)."""
+        self._decisions().hold(hold_s)
+
+    def commit(self) -> bool:
+        """What was captured so far is on disk, where it can be looked at; True when nothing is left in memory."""
+        return self._here() and (self._recorder is None or self._recorder.commit())
+
+    def withdraw(self) -> Forgotten:
+        """Ends it. All data on this device is deleted, in memory first; the receiver is asked to delete all. Nothing
+        but that request is sent any more. The grant is void; another one gets another pseudonym."""
+        return self._decisions().withdraw()
+
+    def regrant(self, grant: Grant | None = None) -> Forgotten:
+        """Goes on under another grant of the same participant, or the one in the state folder. What it does not cover
+        is off at once, and every whole batch with something of that is deleted. It answers `ask`."""
+        decisions = self._decisions()
+        try:
+            return decisions.regrant(grant)
+        finally:
+            if decisions.gate is not None:
+                self._grant = decisions.gate.grant  # of the next start too
+
+    def ask(self, why: str) -> None:
+        """Something is asked of the participant (a wider grant, a changed policy), `why` in words: nothing is captured
+        until `regrant`, or `answered`, over restarts too."""
+        self._decisions().ask(why)
+
+    def answered(self) -> None:
+        """The participant has answered, and the grant stays as it is."""
+        self._decisions().answered()
+
+    def control(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """One of `mcilib.consent.commands.COMMANDS` in JSON: what the control channel calls."""
+        return carry_out_control(self, name, arguments)
+
+    def control_status(self) -> dict[str, Any]:
+        """Why nothing is captured, if so, and `statistics` in JSON."""
+        return {"held": self.held, "pid": os.getpid(), "statistics": self.statistics().as_dict()}
+
+    def control_flush(self, timeout_s: float) -> dict[str, Any]:
+        return asdict(self.flush(min(timeout_s, limits.FLUSH_TIMEOUT_S)))
 
     def statistics(self) -> Statistics:
         """A snapshot; counts of capture, upload and cost begin at the last `start`, those of the spool do not."""
@@ -416,11 +584,8 @@ class Collector:
         """What is wrong now, in words, with what to do about it."""
         if not self._here():
             return Health((Problem("collector", "Not running", "Call start()."),))
-        closed = self._gate.closed(self._clock.wall_ns()) if self._gate is not None else None
-        consent = Health(
-            (Problem("consent", f"Nothing is collected: {closed}", "Ask again."),) if closed else ()
-        )
-        parts = [consent, self._capture.health(), self._governor.health()]
+        parts = [self._controls.health()] if self._controls is not None else []
+        parts += [self._capture.health(), self._governor.health()]
         parts += [part.health() for part in (self._recorder, self._uploader) if part is not None]
         return Health.join(parts)
 
@@ -431,18 +596,28 @@ class Collector:
 
     def threads(self) -> list[threading.Thread]:
         """All threads of this collector, as they are now."""
-        owners = [self._capture, self._governor, self._recorder, self._uploader]
+        owners = [self._capture, self._governor, self._recorder, self._uploader, self._controls]
         return list(dict.fromkeys(thread for owner in owners for thread in getattr(owner, "threads", list)()))
 
     def _here(self) -> bool:
         return self._running and self._pid == os.getpid()
 
-    def _checked_grant(self) -> Grant:
+    def _checked_grant(self) -> Grant | None:
+        """None: it was withdrawn, and the receiver has not confirmed yet that all is deleted."""
         grant = self._grant
+        withdrawal = Participant.read_state(self._state_dir).withdrawal
+        pending = withdrawal is not None and withdrawal.confirmed_ns is None
+        if (
+            withdrawal is not None
+            and pending
+            and (grant is None or grant.participant == withdrawal.participant)
+        ):
+            return None
         if grant is None:
             raise GrantError(
                 "There is no grant", "Nothing is collected without one: `mcilib grant` or Grant.ask()."
             )
+        check_policy(grant, self._policy)
         if grant.expired(self._clock.wall_ns()):
             raise GrantError(f"The grant expired at {grant.expires_at}", "Ask again with `mcilib grant`.")
         for source in self._sources:

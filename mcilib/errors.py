@@ -61,6 +61,10 @@ class DisplayError(SourceError):
     """No display, a display that does not answer, or one on which input cannot be heard (Wayland)."""
 
 
+class IndicatorError(SourceError):
+    """The participant cannot be told that recording begins: it does not begin."""
+
+
 class TraceError(SourceError):
     """A trace file cannot be replayed (`line` counts from 1; 0 = the file as a whole)."""
 
@@ -82,6 +86,16 @@ class SpoolError(McilibError):
     """The spool on this device cannot be used: not writable, full, owned by another process, too new."""
 
     exit_code = 6
+
+
+class ControlError(McilibError):
+    """The control channel does not work: the agent does not answer, or who answers is not this user's agent."""
+
+    exit_code = 9
+
+
+class NoAgent(ControlError):
+    """No agent runs on this state folder."""
 
 
 class StoreError(McilibError):

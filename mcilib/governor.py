@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from mcilib import limits
 from mcilib.clock import Clock, ClockAnchor
 from mcilib.errors import ConfigError
+from mcilib.files import read_file, write_private
 from mcilib.policy.decision import decide, heeds_cpu, troubles
 from mcilib.policy.decision import due_s as due_in_s
 from mcilib.policy.override import Override, apply_overrides
@@ -269,17 +269,14 @@ class _Measuring:
 def write_plan(path: Path, plan: PlanStatistics) -> None:
     """For `mcilib status`, which runs in another process. Not flushed: it is of worth only while the agent runs. Raises
     OSError."""
-    new = path.with_name(path.name + ".new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump({"schema": 1, **asdict(plan)}, file, default=str)
-    new.replace(path)
+    record = {"schema": 1, **asdict(plan)}
+    write_private(path, json.dumps(record, default=str).encode(), durable=False)
 
 
 def read_plan(path: Path) -> PlanStatistics | None:
     """What an agent has told last; None when there is nothing, or it is not of this version."""
     try:
-        with open(path, "rb") as file:
-            told = json.loads(file.read(_FILE_MAX_BYTES))
+        told = json.loads(read_file(path, _FILE_MAX_BYTES))
         if told.pop("schema") != 1:
             return None
         history = tuple(PlanChange(**_checked(change)) for change in told["history"])

@@ -56,6 +56,91 @@ BUS_RETRY_FIRST_S, BUS_RETRY_CAP_S = 1.0, 60.0
 BUS_STOP_TIMEOUT_S = 0.5
 """How long `stop()` waits for the thread of a watch, which ends at once unless it is in the host's callback."""
 
+# --- consent -------------------------------------------------------------------------------------------------
+PAUSE_S, PAUSE_CAP_S, PAUSE_LONGEST_CAP_S = 900.0, 1_800.0, 86_400.0
+"""A pause without a duration; the longest one by default, 30 minutes; and the longest that an operator may allow."""
+
+NOTE_TIMEOUT_S, LINE_TIMEOUT_S = 0.8, 0.2
+"""How long a note of the desktop may take, and how long a terminal that takes no line is waited for: a second together.
+A note is shown after 10 ms; 0.1 s when the service of notes has to be started first."""
+
+NOTICE_PART_MAX_CHARS = 120
+"""Of who collects, and of what for, in a note: two lines of it."""
+
+PAUSE_LOOK_S = 60.0
+"""While something is to begin again by itself, how often at least it is looked whether it may: a machine that slept
+meanwhile goes on at most so much later than promised. 30 wake-ups in the longest pause."""
+
+EXEMPT_APP_MAX_BYTES, EXEMPT_PARTS_MAX = 128, 32
+"""Of one program's name in an exemption; of programs or hours in one. A request of a screen's length fits."""
+
+EXEMPTION_NOTE_MAX_BYTES = 2_000
+"""A screen full of text: it fits into a control record with all the rest."""
+
+EXEMPTIONS_MAX = 100
+"""Kept on the device; those that are over go first."""
+
+CONTROLS_MAX_BYTES = 4 * 1024 * 1024
+"""Of what the participant has decided: 100 exemptions with the longest notes, answers and names, written in ASCII, take
+2.5 MB."""
+
+ASKED_MAX_BYTES = 2_000
+"""Of a question put to the participant: a screen full of text."""
+
+JOURNAL_MAX_BYTES = 16 * 1024 * 1024
+"""Of the batch journal: some 80,000 batches, half a year of office work. Beyond it the older half goes."""
+
+DELETE_IDS_MAX = 450
+"""Batches that one control record asks to delete: 35 bytes each, within `CONTROL_MAX_BYTES`."""
+
+EXEMPTION_CAP_S = 3_650 * 86_400.0
+"""An exemption that ends ends within ten years, as a grant does."""
+
+FORGET_CAP_S = 30 * 86_400.0
+"""How far back `forget` reaches: beyond it is `withdraw`."""
+
+EXCLUSION_EDGE_S = 0.5
+"""So close to a program that is exempt, before and after, nothing is kept: a window manager tells of a new window some
+5 to 100 ms late, and who saw it types on."""
+
+FOCUS_TOLD_S = 1.5
+"""So late at most a window source tells of another window: it reads once a second at the least often, and a busy
+machine takes half of one more. Until then, while a program is exempt, events wait."""
+
+FOCUS_HISTORY = 1_000
+"""Changes of the window in use that are remembered while a program is exempt: hours of work. What is older is taken to
+have been near one."""
+
+# --- control channel -----------------------------------------------------------------------------------------
+CHANNEL_MESSAGE_MAX_BYTES, CHANNEL_DEPTH_MAX = 64 * 1024, 16
+"""Of one request or answer: a note of a screen's length takes 2 kB, a hundred exemptions 40. Nothing in it is nested
+deeper than five."""
+
+CHANNEL_PROVE_S = 1.0
+"""So long a connection may take to prove that it knows the secret: two short messages, 1 ms as a rule."""
+
+CHANNEL_UNPROVEN_MAX = 64
+"""Connections that have not proven it yet; one more, and the oldest is closed. 4 MiB at the very worst."""
+
+CHANNEL_ACCEPT_AT_ONCE, CHANNEL_BACKLOG = 16, 128
+"""New connections taken in one go, between looks at those that are there; and those that the system lets wait."""
+
+CHANNEL_REQUESTS_MAX = 16
+"""Commands carried out at the same time, each in a thread of its own; one more is refused. A person gives one."""
+
+CHANNEL_REST_S = 1.0
+"""Where the process has no file descriptor left for a new connection, it is tried again so much later."""
+
+CHANNEL_TIMEOUT_S = 10.0
+"""How long who asks waits for the answer by default: that is milliseconds, and a flush's own time-out."""
+
+CHANNEL_TRIES, CHANNEL_TRY_WAIT_S = 5, 0.02
+"""How often who asks tries again when it was hung up on before it said anything, and how long it waits for that: its
+place was taken by others, or the agent ends just now."""
+
+CHANNEL_STOP_TIMEOUT_S = 0.5
+"""How long `stop()` waits for the channel's thread and for commands that are carried out."""
+
 # --- resources -----------------------------------------------------------------------------------------------
 NETWORK_DEVICES_MAX = 64
 """Of so many devices NetworkManager is asked whether it manages them. The machine's own come first in its list, those

@@ -217,6 +217,13 @@ class Receipt:
     batch_id: str
     status: ReceiptStatus
     reason: str = ""
+    decision: str = ""
+    """Of a request for an exemption only: `pending`, `approved`, `denied`; or `withdrawn`, `expired`: there is nothing
+    left to decide. Empty where nobody decides, such as in a folder."""
+    decided_ns: int | None = None
+    """Unix time, by the operator's clock."""
+    answer: str = ""
+    """In the operator's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +252,7 @@ class Transport(Protocol):
     def send(self, batches: Sequence[SealedBatch], /) -> Reply: ...
 
     def send_control(self, records: Sequence[ControlRecord], /) -> Reply:
-        """Receipts are by record id: `stored` and `duplicate` say that it is carried out, durably."""
+        """Receipts are by record id: `stored` and `duplicate` say that it is carried out, durably; `decision`, for a
+        request for an exemption, what the operator says to it."""
 
     def close(self) -> None: ...

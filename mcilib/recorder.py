@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 from mcilib import limits
@@ -17,6 +17,7 @@ from mcilib.events import Event, Gap, event_count
 from mcilib.format.metadata import LEVERS_MAX, NAME_MAX_BYTES, REASON_MAX_BYTES, Coverage, Lever
 from mcilib.format.open_batch import OpenBatch
 from mcilib.format.vocabulary import is_text
+from mcilib.guarding import Guarding
 from mcilib.policy.plan import Plan
 from mcilib.protocols import SealedBatch, Source, Spool
 from mcilib.statistics import CaptureStatistics, Health
@@ -51,6 +52,13 @@ class Recorder:
     `on_commit` is called from the recorder's thread after each commit, `on_adopted` when it goes by another plan;
     `on_pulse` every 0.25 to 1.5 s while there is input, from the source's thread that told of it; `on_due` from the
     recorder's when a batch is due or `due_s()` seconds are over. Methods may be called from any thread.
+
+    Before a batch is in the spool `on_batch(batch_id, sequence, began_ns, ended_ns, kinds)` is called with what it may
+    hold: the monotonic time from its begin to its end, and the kinds of its events. It may raise `SpoolError`; then the
+    batch waits. `audit_head` gives the head of the audit log for each batch: 64 hex digits or nothing.
+
+    While programs are exempt, events wait some 2 s until it is known which program was in use (`mcilib.guarding`): also
+    in `commit`, but at `hold` and `stop` what still waits is excluded.
     """
 
     def __init__(
@@ -73,6 +81,8 @@ class Recorder:
         on_pulse: Callable[[], object] = lambda: None,
         on_due: Callable[[], object] = lambda: None,
         due_s: Callable[[], float | None] = lambda: None,
+        on_batch: Callable[[str, int, int, int, Collection[str]], None] = lambda *_: None,
+        audit_head: Callable[[], str] = lambda: "",
         clock: Clock | None = None,
     ) -> None:
         self._gate, self._spool, self._sources = gate, spool, tuple(sources)
@@ -80,6 +90,7 @@ class Recorder:
         self._buffer_events, self._drain_mark = buffer_events, min(drain_mark, buffer_events)
         self._usual, self._on_commit, self._on_adopted = usual, on_commit, on_adopted
         self._on_pulse, self._on_due, self._due_s = on_pulse, on_due, due_s
+        self._on_batch, self._audit_head = on_batch, audit_head
         self._pulsed_ns, self._since_pulse = -_LIGHT_NS, 0  # when it was, and events since
         self._clock: Clock = clock or SystemClock()
         self._boot = boot_id(gate.grant.device)
@@ -88,7 +99,10 @@ class Recorder:
         self._armed = False  # the recorder knows that the buffer is not empty
         self._wake = threading.Event()
         self._running = False
-        self._taking = False  # as long as it runs and nobody holds it
+        self._taking = False  # as long as it runs, nobody holds it and nothing is shunned
+        self._shunned: frozenset[str] = frozenset()  # kinds of events that are excluded as they are told
+        self._settling = self._settled = 0  # how often `settle` was called, and of these, how many are done
+        self._blind_ns: int | None = None  # since when, while that is not done
         self._held_since: tuple[int, int] | None = None  # (monotonic, asleep) when it was held
         self._not_collected_ns = 0  # of all holds that have ended
         self._not_collected_told_ns = 0  # what the batches committed so far tell of it
@@ -102,6 +116,8 @@ class Recorder:
             gate, self._clock, self._set_aside,
             max_events=max_events, max_bytes=max_bytes, max_age_s=max_age_s, quanta_per_px=quanta_per_px,
         )  # fmt: skip
+        watchers = [source.name for source in self._sources if source.scope in ("apps", "titles")]
+        self._guarding = Guarding(gate, self._batcher, self._clock, self._set_aside, watchers)
         self._adopting: deque[Plan] = deque(maxlen=1)  # the newest plan, until a turn has seen it
         self._unwritten = self._batcher.closed
         self._problem: tuple[str, McilibError] | None = None
@@ -113,18 +129,26 @@ class Recorder:
     def emit(self, event: Event, /) -> bool:
         """Takes one event; False when it was dropped (buffer full, or not running), which is counted."""
         waiting = len(self._buffer)
-        if waiting >= self._buffer_events or not self._taking:
-            held = self._running and not self._taking
-            if waiting >= self._buffer_events or not held or type(event) is not Gap:
-                cause = "excluded" if held else "buffer_full" if self._taking else "not_running"
-                self._set_aside(cause, event_count(event))
-                return False
+        if (waiting >= self._buffer_events or not self._taking) and (cause := self._refusal(event, waiting)):
+            self._set_aside(cause, event_count(event))
+            return False
         self._buffer.append(event)
         if not self._armed or waiting + 1 >= self._drain_mark:
             self._armed = True
             self._wake.set()
         self._count(1)
         return True
+
+    def _refusal(self, event: Event, waiting: int) -> str | None:
+        """Why it is not taken; None: it is."""
+        if not self._running:
+            return "not_running"
+        held = self._held_since is not None
+        if (held and type(event) is not Gap) or getattr(event, "kind", None) in self._shunned:
+            return "excluded"
+        if waiting >= self._buffer_events:
+            return "excluded" if held else "buffer_full"
+        return None
 
     def emit_all(self, events: Sequence[Event], /) -> int:
         """`emit` for each; how many were taken."""
@@ -170,6 +194,7 @@ class Recorder:
         """Starts the thread. A stopped recorder may be started again."""
         self._batcher.begin_run()
         self._batcher.paused_ns = self._not_collected_ns
+        self._shunned, self._settled = frozenset(), self._settling
         self._running = self._taking = True
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mcilib-recorder", daemon=True)
@@ -187,14 +212,17 @@ class Recorder:
     def hold(self) -> None:
         """Takes nothing but gaps from now on: what sources have heard and not yet told is excluded. What was captured
         is committed, by the thread. The first batch after `release` tells how long it was. That nothing is taken is
-        so at once; the rest may wait for the disk. One thread at a time calls this and `release`."""
-        if not self._taking:
+        so at once, and nothing is waited for. One thread at a time calls this and `release`."""
+        if not self._running or self._held_since is not None:
             return
         with self._drops:
             self._taking, self._held_since = False, self._now()
-        with self._work:
-            self._batcher.take(self._buffer)
-            self._batcher.close()
+        if self._work.acquire(blocking=False):  # else the thread does it, when the disk lets it
+            try:
+                self._take_held()
+                self._batcher.close()
+            finally:
+                self._work.release()
         self._wake.set()
 
     def release(self) -> None:
@@ -202,9 +230,54 @@ class Recorder:
         if self._held_since is None:
             return
         with self._work:
-            self._batcher.take(self._buffer)
+            self._take_held()
             self._batcher.pass_over(*self._count_hold())
-        self._taking = self._running
+        with self._drops:
+            self._taking = self._running and not self._shunned
+
+    def settle(self, kinds: Collection[str] = (), *, blind: bool = False) -> None:
+        """After the gate has closed something: what was told until now is taken, and from then on nothing more from
+        before the gate closed (`Gate.shut`). The thread does so, at once; nothing is waited for. Until it has, no event
+        of `kinds` is taken, whatever its time: it is excluded. `blind`: who tells which program is in use was stopped.
+        """
+        with self._drops:
+            self._shunned |= frozenset(kinds)
+            self._taking = self._taking and not self._shunned
+            self._settling += 1
+            if blind:
+                self._blind_ns = self._clock.monotonic_ns()
+        self._wake.set()
+
+    def _settle(self, asked: int) -> None:
+        """What was told before `settle` was called for the time `asked` has been taken. With `_work` held."""
+        if self._settled == asked:
+            return
+        self._gate.shut()
+        with self._drops:
+            self._settled = asked
+            blind_ns, self._blind_ns = self._blind_ns, None
+            if self._settling == asked:
+                self._shunned = frozenset()
+                self._taking = self._running and self._held_since is None
+        if blind_ns is not None:
+            self._guarding.blind(blind_ns)
+
+    def discard(self) -> int:
+        """Forgets all that is in memory and not yet in the spool; it counts as excluded. Returns how many events.
+        `Gate.restart` was called before, so that what is told meanwhile is not taken."""
+        with self._work:
+            before = self._aside["excluded"]
+            self._guarding.exclude_waiting()
+            for _ in range(len(self._buffer)):
+                self._set_aside("excluded", event_count(self._buffer.popleft()))
+            self._batcher.lose_open()
+            self._batcher.lose_closed()
+            return self._aside["excluded"] - before
+
+    @property
+    def excluded(self) -> int:
+        """How many events were excluded so far. Waits for nothing."""
+        return self._aside["excluded"]
 
     def adopt(self, plan: Plan) -> None:
         """What `plan` says of motion, ticks, the age of batches and compression holds from the next turn of the thread
@@ -239,6 +312,11 @@ class Recorder:
             self._batcher.close()
             return self._write()
 
+    @property
+    def guards_programs(self) -> bool:
+        """Whether programs are exempt, so that it must be told which is in use."""
+        return bool(self._gate.barred.apps)
+
     def threads(self) -> list[threading.Thread]:
         return [self._thread] if self._thread is not None else []
 
@@ -246,7 +324,7 @@ class Recorder:
         batcher = self._batcher
         with self._work:
             waiting = len(self._unwritten)
-            batcher.take(self._buffer)
+            self._guarding.take(self._buffer)
             if len(self._unwritten) > waiting:
                 self._wake.set()
             pending = [*self._unwritten, *([batcher.open] if batcher.open is not None else [])]
@@ -279,8 +357,9 @@ class Recorder:
                 self._wake.clear()
                 with self._work:
                     self._turn()
-            if not self.commit():
-                with self._work:
+            with self._work:
+                self._take_held()
+                if not self.commit():
                     self._give_up(0)
         finally:
             self._ended.set()
@@ -288,17 +367,26 @@ class Recorder:
     def _turn(self) -> None:
         """What is to be done now. Called, as all that follows, with `_work` held."""
         self._armed = False
+        if held := self._held_since is not None:
+            self._take_held()
         self._take()
         ends_ns = self._batcher.ends_ns
-        if self._held_since is not None or (ends_ns is not None and self._clock.monotonic_ns() >= ends_ns):
+        if held or (ends_ns is not None and self._clock.monotonic_ns() >= ends_ns):
             self._batcher.close()  # while it is held there is nothing to wait for
         self._write()
         # Until the open batch is due, an event that comes needs no wake-up before the mark.
-        self._armed = self._batcher.open is not None
+        self._armed = self._due_ns() is not None
+
+    def _take_held(self) -> None:
+        """All that was told before a hold or the end; what still waits to be known is excluded."""
+        self._guarding.take(self._buffer)
+        self._guarding.drop()
 
     def _take(self) -> None:
         """What waits, and then the newest plan."""
-        self._batcher.take(self._buffer)
+        asked = self._settling
+        self._guarding.take(self._buffer)
+        self._settle(asked)
         if self._adopting:
             self._batcher.adopt(self._adopting.pop())
             self._on_adopted()
@@ -306,19 +394,27 @@ class Recorder:
     def _patience_s(self) -> float | None:
         """How long nothing needs to be done: until the open batch is due or the spool is tried again."""
         waits = []
-        if (ends_ns := self._batcher.ends_ns) is not None:
-            waits.append(max(0.0, (ends_ns - self._clock.monotonic_ns()) / 1e9))
+        if (due_ns := self._due_ns()) is not None:
+            waits.append(max(0.0, (due_ns - self._clock.monotonic_ns()) / 1e9))
         if self._unwritten:
             waits.append(limits.SPOOL_RETRY_S)
         if (due_s := self._due_s()) is not None:
             waits.append(due_s)
         return min(waits, default=None)
 
+    def _due_ns(self) -> int | None:
+        """When the open batch ends; without one, when what waits to be known goes into the next."""
+        ends_ns = self._batcher.ends_ns
+        return self._guarding.ends_ns if ends_ns is None else ends_ns
+
     def _write(self) -> bool:
         """Commits the batches in line; True when all went."""
         all_written = True
         while self._unwritten:
             batch = self._unwritten[0]
+            if self._gate.closed(self._clock.wall_ns()) is not None or self._batcher.is_outside(batch):
+                self._batcher.lose(self._unwritten.popleft(), "excluded")
+                continue
             with self._drops:
                 untold = self._aside - self._told
             try:
@@ -357,10 +453,13 @@ class Recorder:
         plan = batch.plan or self._usual
         levers, reasons = _told(plan, self._usual)
 
+        began_ns, ended_ns = batch.span_ns
+        kinds = frozenset(batch.captured)
+
         def seal(sequence: int) -> SealedBatch:
-            return batch.seal(
+            sealed = batch.seal(
                 sequence=sequence,
-                grant=self._gate.grant,
+                grant=batch.grant or self._gate.grant,
                 boot=self._boot,
                 clocks={source.name: source.clock for source in self._sources},
                 backends=_backends(self._sources),
@@ -369,7 +468,10 @@ class Recorder:
                 recipients=recipients,
                 levers=levers,
                 reasons=reasons,
+                audit=self._audit_head(),
             )
+            self._on_batch(sealed.batch_id, sealed.sequence, began_ns, ended_ns, kinds)
+            return sealed
 
         self._spool.commit(seal)
 

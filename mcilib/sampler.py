@@ -107,10 +107,11 @@ class ThinnedBatch(OpenBatch):
             self._runs.pop()
             self._synthetic = self._runs[-1][1] if self._runs else None
 
-    def take_moves(self, events: deque[Event], most: int, until_ns: int) -> int:
+    def take_moves(self, events: deque[Event], most: int, from_ns: int, until_ns: int) -> int:
         """Takes away the moves at the head of `events`, of which there are at least `most`: no more than that, those
-        from before `until_ns`, and none that needs `add` instead (the first of a batch; one for which there is no
-        room, or whose time goes back; what is not valid). Returns how many. Others may be adding to `events`.
+        from `from_ns` on and before `until_ns`, and none that needs `add` instead (the first of a batch; one for which
+        there is no room, or whose time goes back; what is not valid). Returns how many. Others may be adding to
+        `events`.
         """
         b_tick, b_x, b_y = self._b_tick, self._at_x, self._at_y
         if b_tick is None or b_x is None or b_y is None:
@@ -131,7 +132,7 @@ class ThinnedBatch(OpenBatch):
                 if type(event) is not Move or event.synthetic is not synthetic:
                     break
                 t_ns, x, y = event.t_ns, event.x, event.y
-                if t_ns >= until_ns:
+                if not from_ns <= t_ns < until_ns:
                     break
                 if quanta != 1 or type(x) is not int or type(y) is not int:
                     x, y = to_quanta(x, quanta), to_quanta(y, quanta)

@@ -39,6 +39,18 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What `forget`, a narrower grant or a withdrawal has deleted."""
+
+    batches: int = 0
+    """Whole batches that waited on this device."""
+    asked: int = 0
+    """Control records to the receiver that ask it to delete what it may have; 0: nothing was ever committed."""
+    events: int = 0
+    """Events in memory that were in no batch yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureStatistics:
     """Since start. Counts are events of the system: a merged scroll counts all its steps."""
 

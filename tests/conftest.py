@@ -7,6 +7,7 @@ Fixtures
     system_bus       a D-Bus daemon of the test's own, as the system bus (and no session bus)
     session_bus      another one, as the session bus
     logind           a stand-in for systemd-logind on `system_bus`
+    small_disk       `small_disk()`: a file system of 1 MB
     laptop           an emulated laptop, whose bus is the system bus; `new_laptop(...)` makes others
 
 Markers
@@ -22,6 +23,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's `&` and nohup leave these ignored, and every child would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Whoever runs the tests would see a note on the desktop for each agent, and may read another language.
+    for name in ("DBUS_SESSION_BUS_ADDRESS", "LANGUAGE", "LC_ALL", "LC_MESSAGES"):
+        os.environ.pop(name, None)
+    os.environ["LANG"] = "C.UTF-8"
     if os.environ.get("MCILIB_TEST_INSTALLED") != "1":
         return
     import mcilib
@@ -264,3 +270,29 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     for item in items:
         if {"xserver", "own_xserver", "session_xserver"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("x11")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """`small_disk()` mounts a file system of 1 MB; `small_disk.remount("ro")` and so on by `mount`."""
+    mounted: list[Path] = []
+
+    def mount(*, options: str = "size=1m") -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            reason = f"cannot mount a small file system: {done.stderr.strip()}"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+        mounted.append(place)
+        return place
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("mounts a tmpfs: Linux only")
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)

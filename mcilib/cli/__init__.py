@@ -2,8 +2,8 @@
 
 A command is a module with `add_parser(subparsers)`, which adds its parser and sets `run=` to a function that
 takes the parsed arguments and returns the exit code. At its top such a module imports only the standard
-library, `mcilib.cli`, `mcilib.config` and `mcilib.errors`, so that `mcilib --help` loads nothing heavy; the
-rest is imported in the function. The environment is read here and nowhere else in the library.
+library, `mcilib.cli`, `mcilib.config`, `mcilib.errors` and `mcilib.language`, so that `mcilib --help` loads nothing
+heavy; the rest is imported in the function. The environment is read here and nowhere else in the library.
 
 This module imports nothing at its top: Ctrl-C in the first moments is quiet too.
 """

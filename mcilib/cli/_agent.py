@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from mcilib.cli._control_words import change_line
 from mcilib.cli._drain import upload
 from mcilib.cli._endpoint import HOPELESS, Asking, remedy
 from mcilib.cli._keys import key_words, read_recipients
+from mcilib.cli._language import words_here
 from mcilib.cli._output import count, print_rows, say
-from mcilib.cli._plan import lever_words
 from mcilib.cli._stop import StopSignal
+from mcilib.cli._summary import status_line, summary
 from mcilib.collector import Collector
 from mcilib.config import Settings, as_duration
 from mcilib.config.policies import policies_of
 from mcilib.consent import SCOPES, Grant
+from mcilib.controls import ControlChange
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.errors import ConfigError, DeliveryError, GrantError, McilibError, SealError, SpoolError
-from mcilib.events import EVENT_TYPES
+from mcilib.indicator import FirstOf, Indicator, MacIndicator, NotificationIndicator, TerminalIndicator
 from mcilib.policy.plan import Plan
 from mcilib.privacy import KeyDetail
 from mcilib.protocols import Outcome, Source, Transport
@@ -30,7 +34,6 @@ from mcilib.sources.display import DisplaySource
 from mcilib.sources.keyboard import KeyboardSource
 from mcilib.sources.pointer import PointerSource
 from mcilib.sources.window import WindowSource
-from mcilib.statistics import SpoolStatistics, Statistics
 
 CHECK_S = 3.0
 """How long capture waits for the endpoint at the start; the first upload tells about a slower one."""
@@ -52,8 +55,14 @@ START_ENDS_S = 1.0
 class Agent:
     """One run, from the banner to the summary."""
 
-    def __init__(self, settings: Settings, folder: Path, grant: Grant, stop: StopSignal) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, grant: Grant, stop: StopSignal, policy: str | None = None
+    ) -> None:
         self._settings, self._folder, self._grant, self._stop = settings, folder, grant, stop
+        self._policy = policy
+        self._changes: deque[ControlChange] = (
+            deque()
+        )  # noted in the thread that made them, said in the main one
         self._sources = _sources(settings, grant)
         self._recipients_file = settings.seal.recipients_file
         self._sealed = key_words(self._recipients()) if self._recipients_file is not None else None
@@ -80,6 +89,11 @@ class Agent:
             hold_s=settings.upload.hold_s,
             fallback_age_s=settings.upload.fallback_age_s,
             policies=policies_of(settings.adapt),
+            indicator=_indicator(),
+            on_control=self._on_control,
+            pause_cap_s=settings.consent.pause_cap_s,
+            policy=self._policy,
+            language=words_here().language,
         )
         before = DirectorySpool.read_statistics(self._folder / "spool")
         self._announce()
@@ -87,15 +101,19 @@ class Agent:
             return 0
         try:
             print(f"Collecting{f' for {as_duration(for_s)}' if for_s is not None else ''}.", flush=True)
-            expired = self._wait(collector, for_s)
+            if held := collector.held:
+                print(f"Nothing is captured now: {held}.", flush=True)
+            end = self._wait(collector, for_s)
+            if end == "withdrawn":
+                self._ask_to_delete(collector)
         finally:
             collector.stop()
+        if end == "withdrawn":
+            return 0
         after = collector.statistics()
-        reason = ""
-        if for_s is not None and not self._stop.requested and not expired:
-            reason = self._upload_last(collector.plan)
-        _summary(after, before, DirectorySpool.read_statistics(self._folder / "spool"), reason)
-        if expired:
+        reason = self._upload_last(collector.plan) if end == "over" else ""
+        summary(after, before, DirectorySpool.read_statistics(self._folder / "spool"), reason)
+        if end == "expired":
             raise _expired(self._grant)
         lost = after.capture.dropped.get("spool", 0)
         if lost:
@@ -164,26 +182,58 @@ class Agent:
             collector.stop()
         return not self._stop.requested
 
-    def _wait(self, collector: Collector, for_s: float | None) -> bool:
-        """Until told to end, `for_s` is over or the grant expires. True when it expired."""
+    def _wait(
+        self, collector: Collector, for_s: float | None
+    ) -> Literal["told", "over", "expired", "withdrawn"]:
+        """Until told to end, `for_s` is over, the grant expires or the participant withdraws."""
         started_s = time.monotonic()
         terminal = sys.stdout.isatty()
         shown_s = started_s
         while not self._stop.requested:
+            if self._say_changes():
+                return "withdrawn"
             now_s = time.monotonic()
             if self._grant.expired(time.time_ns()):
-                return True
+                return "expired"
             if for_s is not None and now_s >= started_s + for_s:
-                return False
+                return "over"
             if terminal and now_s >= shown_s + STATUS_EVERY_S:
                 shown_s = now_s
-                print(_status_line(collector, now_s - started_s), flush=True)
+                print(status_line(collector, now_s - started_s), flush=True)
             ends = [for_s and started_s + for_s - now_s, terminal and shown_s + STATUS_EVERY_S - now_s]
             waits = [float(end) for end in ends if end]
             if self._grant.expires_at is not None:
                 waits.append(_seconds_left(self._grant.expires_at))
             self._stop.wait(min(waits, default=None))
+        return "told"
+
+    def _on_control(self, change: ControlChange) -> None:
+        """In the thread that made the change, which waits for no terminal."""
+        self._changes.append(change)
+        self._stop.wake()
+
+    def _say_changes(self) -> bool:
+        """One line for each. True when the participant has withdrawn."""
+        while self._changes:
+            change = self._changes.popleft()
+            print(change_line(change, words_here()), flush=True)
+            if change.what == "withdraw":
+                return True
+            if change.what == "regrant":
+                self._grant = Grant.load(self._folder)
         return False
+
+    def _ask_to_delete(self, collector: Collector) -> None:
+        """The one request that is still sent, once: what is not confirmed then is asked again by the next run."""
+        print("Asking the receiver to delete all that it has of you.", flush=True)
+        result = self._stop.call(lambda: collector.flush(LAST_UPLOAD_S)).result()
+        self._say_changes()
+        withdrawal = collector.decisions.withdrawal
+        if withdrawal is None or withdrawal.confirmed_ns is not None:
+            print("It has confirmed that all is deleted.")
+        else:
+            why = f" ({result.detail})" if result is not None and result.detail else ""
+            print(f"It has not confirmed yet{why}. `mcilib run` asks again, and captures nothing.")
 
     def _upload_last(self, plan: Plan) -> str:
         """Why something still waits; empty when nothing does. Keeps to the plan that was in force last."""
@@ -223,6 +273,12 @@ def _sources(settings: Settings, grant: Grant) -> list[Source]:
     return sources
 
 
+def _indicator() -> Indicator:
+    """A note of the desktop, else a line where the agent says all else, else on stderr."""
+    note: Indicator = MacIndicator() if sys.platform == "darwin" else NotificationIndicator()
+    return FirstOf(note, TerminalIndicator(sys.stdout), TerminalIndicator())
+
+
 def _expired(grant: Grant) -> GrantError:
     return GrantError(
         f"The grant expired at {grant.expires_at}", "Nothing is collected or sent any more: `mcilib grant`."
@@ -231,47 +287,3 @@ def _expired(grant: Grant) -> GrantError:
 
 def _seconds_left(expires_at: str) -> float:
     return max(0.0, (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds())
-
-
-def _status_line(collector: Collector, passed_s: float) -> str:
-    now = collector.statistics()
-    events = count(sum(now.capture.captured.values()), "event")
-    trouble = "".join(f" {p.part}: {p.message}. {p.next_step}" for p in collector.health().problems)
-    waiting = count(now.spool.waiting_batches, "batch")
-    held = f" Nothing is collected: {collector.held}." if collector.held else ""
-    plan = f" {lever_words(now.plan.levers)}: {'; '.join(now.plan.reasons)}." if now.plan.levers else ""
-    return f"{passed_s / 60:.0f} min: {events} captured, {waiting} waiting.{plan}{held}{trouble}"
-
-
-def _summary(run: Statistics, before: SpoolStatistics, after: SpoolStatistics, reason: str) -> None:
-    """What this run came to."""
-    capture = run.capture
-    kinds = ", ".join(
-        f"{capture.captured[kind]:,} {kind}" for kind in EVENT_TYPES if capture.captured.get(kind)
-    )
-    events = count(sum(capture.captured.values()), "event")
-    rows = [["Captured:", f"{events} ({kinds})" if kinds else events]]
-    dropped = {cause: number for cause, number in capture.dropped.items() if number}
-    if dropped:
-        rows.append(["Dropped:", ", ".join(f"{count(n, 'event')} ({cause})" for cause, n in dropped.items())])
-    if capture.excluded:
-        rows.append(["Not kept:", f"{count(capture.excluded, 'event')} that the grant does not allow"])
-    if capture.gap_count:
-        rows.append(
-            [
-                "Gaps:",
-                f"{count(capture.gap_count, 'gap')}, {capture.gap_s:.1f} s in which a source could not see",
-            ]
-        )
-    waiting = count(after.waiting_batches, "batch")
-    if after.waiting_batches:
-        waiting += f"{f' ({reason})' if reason else ''}. Upload with `mcilib run --drain`."
-    rows += [
-        ["Committed:", count(after.committed_batches - before.committed_batches, "batch")],
-        ["Delivered:", count(after.delivered_batches - before.delivered_batches, "batch")],
-        ["Waiting:", waiting],
-    ]
-    lost = sum(after.lost.values()) - sum(before.lost.values())
-    if lost:
-        rows.append(["Lost:", f"{count(lost, 'batch')}. `mcilib status` tells why."])
-    print_rows(rows)

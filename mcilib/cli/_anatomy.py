@@ -13,6 +13,7 @@ COLUMNS = {
     "M": "clocks, boot, tick, software, coverage",
     "S": "sources and their clocks",
     "by": "what the sources were heard with",
+    "audit": "the head of the participant's audit log",
     "D": "dropped events by cause",
     "P": "the plan",
     "R": "why that plan",
@@ -93,7 +94,7 @@ def _metadata(batch: Any) -> dict[str, Any]:
             "boot": metadata.boot, "tick_ns": metadata.tick_ns, "quanta_per_px": metadata.quanta_per_px,
             "software": metadata.software, "platform": metadata.platform,
             "clocks": dict(metadata.clocks), "backends": dict(metadata.backends),
-            "levers": dict(metadata.levers), "reasons": metadata.reasons,
+            "levers": dict(metadata.levers), "reasons": metadata.reasons, "audit": metadata.audit,
         },
         "coverage": {
             "seen": batch.seen, "kept": batch.kept, "coalesced": coverage.coalesced,
@@ -190,6 +191,7 @@ def _about(metadata: dict[str, Any]) -> Iterator[str]:
         ("backends", _pairs(metadata["backends"]) or "not said"),
         ("plan", _pairs(metadata["levers"]) or "collect everything"),
         *(("because", reason) for reason in metadata["reasons"]),
+        *([("audit log", metadata["audit"])] if metadata["audit"] else []),
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mcilib.cli._output import count
-from mcilib.config.files import read_file
 from mcilib.errors import SealError
+from mcilib.files import read_file
 
 KEY_FILE_MAX_BYTES = 64 * 1024
 """Ten times what as many keys take as a batch may be sealed to, remarks included."""

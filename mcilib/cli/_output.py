@@ -9,6 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from mcilib.language import ENGLISH, Words
+from mcilib.language import one_line as one_line
+
 
 def print_json(value: Any) -> None:
     """One JSON document, in ASCII: the same in every encoding."""
@@ -19,12 +22,6 @@ def say(text: str) -> None:
     """A remark, on stderr, seen at once. One that cannot be written ends nothing."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-def one_line(text: str) -> str:
-    """The text of an error without line breaks, and with its control characters escaped."""
-    text = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_rows(rows: Sequence[Sequence[str]]) -> None:
@@ -40,12 +37,17 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def size(number: int) -> str:
+def in_batches(number: int, tr: Words) -> str:
+    """`1 batch`, `2 batches`."""
+    return tr.many("{n} batch", "{n} batches", number).format(n=tr.number(number))
+
+
+def size(number: int, tr: Words = ENGLISH) -> str:
     """`812 bytes`, `4.1 KiB`, `52.0 MiB`."""
     if number < 1024:
-        return count(number, "byte")
+        return tr.many("{n} byte", "{n} bytes", number).format(n=tr.number(number))
     kib = number / 1024
-    return f"{kib:.1f} KiB" if kib < 1024 else f"{kib / 1024:,.1f} MiB"
+    return f"{tr.number(kib, '.1f')} KiB" if kib < 1024 else f"{tr.number(kib / 1024, ',.1f')} MiB"
 
 
 def log_to_stderr(*, debug: bool, quiet: bool = False) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mcilib import config
 from mcilib.cli._output import one_line, say
-from mcilib.config.files import read_file
 from mcilib.errors import ConfigError
+from mcilib.files import read_file
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite

@@ -22,7 +22,17 @@ COMMANDS = (
     "grant",
     "run",
     "status",
+    "pause",
+    "resume",
+    "exempt",
+    "forget",
+    "hold",
+    "inspect",
+    "flush",
+    "withdraw",
+    "audit",
     "receive",
+    "exemptions",
     "export",
     "batch",
     "keygen",
@@ -44,6 +54,7 @@ exit codes:
   6    the spool or the store cannot be used, or the output cannot be written
   7    something was damaged or differs; the rest was read
   8    the keys to seal with cannot be used, or no identity opens something that is sealed
+  9    the running agent cannot be asked, or (flush) none runs
   130  interrupted before it was done
   141  the program or terminal that reads the output has gone"""
 

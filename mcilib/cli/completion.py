@@ -6,6 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mcilib import config
+from mcilib.consent import SCOPES
+from mcilib.consent.exemption import REASON_CLASSES
 
 if TYPE_CHECKING:
     from mcilib.cli._parser import Subparsers
@@ -14,6 +16,9 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 _PATHS = ("config", "output", "store", "identity", "file")
 """Names of files and folders that are in no configuration file."""
+
+_NAMES = {"scopes": tuple(SCOPES), "reason": REASON_CLASSES}
+"""What flags take that are in no configuration file."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -60,3 +65,5 @@ def _name_files(parser: argparse.ArgumentParser) -> None:
             action.complete = shtab.DIRECTORY if folder else shtab.FILE  # type: ignore[attr-defined]
         elif option is not None and option.kind in ("choice", "names"):
             action.choices = option.choices
+        elif action.dest in _NAMES:
+            action.choices = _NAMES[action.dest]

@@ -27,7 +27,9 @@ _SAMPLES: dict[str, Any] = {
     "upload.proxy": "http://proxy.example.org:3128",
     "adapt.quiet_hours": ["mon-fri 22:00-07:00", "sat,sun 00:00-24:00"],
     "adapt.rules": ["battery < 30 %: motion none, upload none", "metered and not saver: bytes 300 KiB"],
+    "consent.policy_file": "policy.txt",
     "receiver.token_file": "token",
+    "receiver.operator_token_file": "operator-token",
     "receiver.tls_cert": "cert.pem",
     "receiver.tls_key": "key.pem",
     "receiver.retention_days": 365,
@@ -35,6 +37,7 @@ _SAMPLES: dict[str, Any] = {
     "grant.purpose": "train models that use computers",
     "grant.scope": ["pointer", "keys"],
     "grant.policy": "policy.txt",
+    "grant.language": "en",
     "grant.expires": "30d",
 }
 

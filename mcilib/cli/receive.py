@@ -22,7 +22,8 @@ def add_parser(subparsers: Subparsers) -> None:
 Receives batches over HTTP into STORE: a folder, which is made when it is not there, or s3://BUCKET/PREFIX of
 any S3-compatible server (address and credentials from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY). A batch is durable before its sender gets the receipt; one that comes twice is stored
-once. Requests to delete are carried out before they are confirmed. Ends with Ctrl-C or SIGTERM.
+once. Requests to delete are carried out before they are confirmed; requests for exemptions wait for whoever
+decides (`mcilib exemptions`). Ends with Ctrl-C or SIGTERM.
 
 Plain HTTP is for loopback only: any other address is refused without a token and TLS.
 Needs the extra: pip install 'mcilib[receiver]', and for an object store 'mcilib[receiver,s3]'""",
@@ -42,6 +43,7 @@ exit codes: 0 ended as asked; 2 a flag is wrong, or the port is taken; 6 the sto
         "receiver.host",
         "receiver.port",
         "receiver.token_file",
+        "receiver.operator_token_file",
         "receiver.tls_cert",
         "receiver.tls_key",
         "receiver.device_requests",
@@ -53,6 +55,8 @@ exit codes: 0 ended as asked; 2 a flag is wrong, or the port is taken; 6 the sto
 def run(args: argparse.Namespace) -> int:
     settings = settings_of(args).receiver
     token = read_token(settings.token_file) if settings.token_file is not None else None
+    operator = settings.operator_token_file
+    operator_token = read_token(operator) if operator is not None else None
     store = args.store if "://" in args.store else Path(args.store)
     log_to_stderr(debug=args.debug)
     from mcilib.cli._stop import StopSignal
@@ -70,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
             host=settings.host,
             port=settings.port,
             token=token,
+            operator_token=operator_token,
             tls_cert=settings.tls_cert,
             tls_key=settings.tls_key,
             max_body_bytes=settings.max_body_bytes,

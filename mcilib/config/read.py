@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mcilib.config.files import read_file
 from mcilib.config.table import OPTIONS, SECTIONS, Settings
 from mcilib.config.toml_lines import toml_lines
 from mcilib.errors import ConfigError
+from mcilib.files import read_file
 
 CONFIG_MAX_BYTES = 1024 * 1024
 """A hundred times the example with every option."""

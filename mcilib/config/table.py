@@ -225,6 +225,20 @@ class AdaptSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentSettings:
+    """What the operator allows and requires."""
+
+    pause_cap_s: float = _option(
+        "seconds", "Longest pause that a participant may take at once.", limits.PAUSE_CAP_S,
+        low=limits.PAUSE_CAP_S, high=limits.PAUSE_LONGEST_CAP_S, flag="--longest-pause",
+    )  # fmt: skip
+    policy_file: Path | None = _option(
+        "path", "Text file with the policy that a grant must be for; `mcilib grant` shows it, `run` refuses another.",
+        fallback="any",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """The receiver (`mcilib receive`)."""
 
@@ -246,6 +260,10 @@ class ReceiverSettings:
     token_file: Path | None = _option(
         "path", "File whose first line is the token that agents must send.", flag="--token-file",
         fallback="no token",
+    )  # fmt: skip
+    operator_token_file: Path | None = _option(
+        "path", "File whose first line is the token of who decides exemptions over HTTP; not that of agents.",
+        flag="--operator-token-file", fallback="none can",
     )  # fmt: skip
     tls_cert: Path | None = _option(
         "path", "Certificate chain (PEM).", flag="--tls-cert", fallback="plain HTTP on loopback"
@@ -287,6 +305,13 @@ class GrantSettings:
         flag="--policy",
         fallback="a short text of our own",
     )
+    language: str | None = _option(
+        "text",
+        "Language of the policy, and of the words around it where mcilib has it.",
+        flag="--language",
+        metavar="TAG",
+        fallback="yours for the text of our own, else en",
+    )
     expires: float | None = _option(
         "duration",
         "When the grant ends by itself.",
@@ -307,6 +332,7 @@ class Settings:
     spool: SpoolSettings = SpoolSettings()
     upload: UploadSettings = UploadSettings()
     adapt: AdaptSettings = AdaptSettings()
+    consent: ConsentSettings = ConsentSettings()
     receiver: ReceiverSettings = ReceiverSettings()
     grant: GrantSettings = GrantSettings()
 

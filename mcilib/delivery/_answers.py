@@ -11,8 +11,12 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from mcilib.consent.exemption import plain
+from mcilib.delivery.control import APPROVED, DENIED, PENDING, UNDECIDABLE
 from mcilib.errors import DeliveryError
 from mcilib.protocols import Outcome, Receipt, ReceiptStatus
+
+_DECISIONS = (PENDING, APPROVED, DENIED, *UNDECIDABLE)
 
 NOT_OURS = "{} answered like a web page, not like an mcilib receiver"
 
@@ -109,7 +113,7 @@ def receipts_of(body: bytes | None, sent: Sequence[str], member: str = "batch") 
         if receipt.batch_id not in sent:
             continue
         other = receipts.setdefault(receipt.batch_id, receipt)
-        if other.status is not receipt.status:
+        if (other.status, other.decision) != (receipt.status, receipt.decision):
             contradicted.add(receipt.batch_id)
     return {batch_id: receipt for batch_id, receipt in receipts.items() if batch_id not in contradicted}
 
@@ -121,9 +125,23 @@ def _receipt_of(entry: object, member: str) -> Receipt | None:
     if not isinstance(batch_id, str) or not isinstance(reason, str):
         return None
     try:
-        return Receipt(batch_id, ReceiptStatus(status), _printable(reason))
+        receipt = Receipt(batch_id, ReceiptStatus(status), _printable(reason))
     except ValueError:
         return None
+    return _decided(receipt, entry) if member == "record" and "decision" in entry else receipt
+
+
+def _decided(receipt: Receipt, entry: dict[str, Any]) -> Receipt:
+    """With the decision, if it is one; a word that is not known here (yet) decides nothing."""
+    decision, decided_ns, answer = (entry.get(name) for name in ("decision", "decided_ns", "answer"))
+    if decision not in (APPROVED, DENIED):
+        return replace(receipt, decision=decision if decision in _DECISIONS else PENDING)
+    return replace(
+        receipt,
+        decision=decision,
+        decided_ns=decided_ns if type(decided_ns) is int and 0 <= decided_ns < 2**63 else None,
+        answer=plain(answer) if isinstance(answer, str) else "",
+    )
 
 
 def health_of(body: bytes | None) -> tuple[str, int | None] | None:

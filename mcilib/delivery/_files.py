@@ -5,6 +5,7 @@ Also who owns a folder, and one way to say in words what the disk refused.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -140,22 +141,28 @@ class OwnerLock:
     A child made by `fork` is no owner: it lets go of its copy, so that the lock ends with its parent.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tally: DiskTally | None = None) -> None:
+        self._path, self._tally = path, tally
         self._file: io.FileIO | None = None  # an object, so that a forgotten lock is let go too
 
     def acquire(self) -> bool:
         """False when another owner has it. Raises `OSError`. Takes at most 0.25 s."""
-        file = io.FileIO(self._path, "r", opener=lambda path, flags: os.open(path, flags | os.O_CREAT, 0o600))
+        file = io.FileIO(self._path, "r", opener=_make)
         for attempt in range(_LOCK_TRIES):
             if attempt:
                 time.sleep(_LOCK_WAIT_S)
             if _try_lock(file.fileno()):
                 self._file = file
                 _held.add(self)
+                self._sign()
                 return True
         file.close()
         return False
+
+    def _sign(self) -> None:
+        """Who, and by the file's date since when: for `holder`. A disk that refuses leaves it unsaid."""
+        with contextlib.suppress(OSError), open(self._path, "wb", buffering=0) as file:
+            write_all(file, f"{os.getpid()}\n".encode(), self._tally)  # kept open it would hold up a remount
 
     def release(self) -> None:
         """May be called twice."""
@@ -167,11 +174,24 @@ class OwnerLock:
     def held(path: Path) -> bool:
         """Whether an owner runs now, in this or another process. Raises `OSError` when it cannot be told."""
         try:
-            fd = os.open(path, os.O_RDONLY)
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
         except FileNotFoundError:
             return False
         try:
             return not _try_lock(fd)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def holder(path: Path) -> tuple[int | None, int] | None:
+        """The process id of the owner that runs now, if it says so, and since when (Unix time, ns); None when none
+        runs. Raises `OSError` when it cannot be told."""
+        if not OwnerLock.held(path):
+            return None
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            said = os.read(fd, 16).strip()
+            return (int(said) if said.isdigit() else None), os.fstat(fd).st_mtime_ns
         finally:
             os.close(fd)
 
@@ -197,6 +217,10 @@ else:
                 return False
             raise
         return True
+
+
+def _make(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o600)
 
 
 _held: weakref.WeakSet[OwnerLock] = weakref.WeakSet()

@@ -11,19 +11,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mcilib import limits
-from mcilib.clock import Clock
 from mcilib.errors import SpoolError
 from mcilib.protocols import ControlRecord, Fate, Outcome, ReceiptStatus, Reply, SealedBatch, Spool
 from mcilib.statistics import Problem
 
+if TYPE_CHECKING:
+    from mcilib.delivery._controls import Controls
+
 REQUEST_MAX_BATCHES = limits.RESPONSE_MAX_BYTES // 128
 """A receipt takes 75 bytes and a reason: so many that the answer can still be read."""
-
-REQUEST_MAX_RECORDS = 64
-"""Control records in one request: 1 MiB at most. A device rarely has more than one."""
 
 HOUR_USED_UP = "the plan's bytes for this hour are used up"
 
@@ -105,6 +104,8 @@ class Round:
     """Of the delivered."""
     carried_out: set[str] = field(default_factory=set)
     """Ids of control records."""
+    pending: set[str] = field(default_factory=set)
+    """Ids of those that were answered: not decided yet."""
 
     def end(self, outcome: Outcome, detail: str) -> None:
         self.over, self.outcome, self.detail = True, outcome, detail
@@ -145,20 +146,19 @@ class Line(Protocol):
 
 
 class Delivery:
-    """Carries out rounds, one at a time. Remembers how many batches in a row were refused as bad, and which
-    control records the receiver does not take."""
+    """Carries out rounds, one at a time. Remembers how many batches in a row were refused as bad."""
 
-    def __init__(self, spool: Spool, line: Line, max_request_bytes: int, clock: Clock) -> None:
-        self._spool, self._line, self._max_request_bytes, self._clock = spool, line, max_request_bytes, clock
+    def __init__(self, spool: Spool, line: Line, controls: Controls, max_request_bytes: int) -> None:
+        self._spool, self._line, self._controls = spool, line, controls
+        self._max_request_bytes = max_request_bytes
         self.rejects_in_a_row = 0
-        self._refused: dict[str, tuple[int, str]] = {}  # record id -> not before this time, why
 
     def carry_out(self, run: Round) -> None:
         """Sends what waits now: control records first, then batches, oldest first, each at most once. Raises
         nothing."""
         rejects_in_a_row = self.rejects_in_a_row
         try:
-            self._deliver_controls(run)
+            self._controls.deliver(run)
             if not run.over:
                 self._deliver_batches(run)
             if run.suspicion and run.outcome in (Outcome.BAD_BATCH, Outcome.DELIVERED):
@@ -170,73 +170,6 @@ class Delivery:
             run.end(Outcome.RETRY, error.problem)
         except Exception as error:  # a spool that breaks its promise must not end the thread
             run.end(Outcome.RETRY, f"the spool failed ({type(error).__name__})")
-
-    def problem(self) -> Problem | None:
-        """Of control records that the receiver refuses."""
-        for _, why in list(self._refused.values()):
-            return Problem(
-                "uploader",
-                f"The receiver does not carry out {len(self._refused)} of this device's requests, such as to "
-                f"delete data: {why}",
-                "Tell whoever runs the receiver. They are kept and sent again every few hours.",
-            )
-        return None
-
-    # --- control records ------------------------------------------------------------------------------------
-
-    def _deliver_controls(self, run: Round) -> None:
-        present = {record.record_id: record for record in self._spool.controls()}
-        self._refused = {name: told for name, told in self._refused.items() if name in present}
-        now_ns = self._clock.monotonic_ns()
-        due = [r for name, r in present.items() if self._refused.get(name, (0, ""))[0] <= now_ns]
-        while due and not run.over:
-            permit = self._line.permit(run)
-            if permit is None or not permit.control:
-                run.over, run.left = True, permit.left if permit is not None else run.left
-                return
-            size_bytes = count = 0
-            while count < min(len(due), REQUEST_MAX_RECORDS):
-                size_bytes += len(due[count].data)
-                if count and size_bytes > self._max_request_bytes:
-                    break
-                count += 1
-            request, due = due[:count], due[count:]
-            run.cause = "control"
-            reply = self._line.send_control(request, permit, run)
-            if reply is None:
-                run.over = True
-            elif reply.outcome is Outcome.DELIVERED:
-                self._take_control_receipts(request, reply, run)
-                if reply.retry_after_s > 0:
-                    run.over = True
-            elif reply.outcome in (Outcome.REFUSED, Outcome.BAD_BATCH):
-                # Perhaps a receiver from before there were control records: data goes on, and these wait.
-                for record in request:
-                    self._refuse(record, reply.detail)
-                run.over = reply.retry_after_s > 0
-            else:
-                run.over = True
-
-    def _take_control_receipts(self, records: Sequence[ControlRecord], reply: Reply, run: Round) -> None:
-        missing = 0
-        for record in records:
-            receipt = reply.receipts.get(record.record_id)
-            if receipt is None:
-                missing += 1
-            elif receipt.status is ReceiptStatus.REJECTED:
-                self._refuse(record, receipt.reason or reply.detail)
-            else:
-                self._spool.settle_control(record.record_id)
-                self._refused.pop(record.record_id, None)
-                run.carried_out.add(record.record_id)
-        if missing:
-            run.end(
-                Outcome.RETRY, f"the receiver gave no receipt for {missing} of {len(records)} control records"
-            )
-
-    def _refuse(self, record: ControlRecord, why: str) -> None:
-        again_ns = self._clock.monotonic_ns() + int(limits.BACKOFF_CAP_S * 1e9)
-        self._refused[record.record_id] = (again_ns, why)
 
     # --- batches --------------------------------------------------------------------------------------------
 

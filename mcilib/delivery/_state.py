@@ -17,11 +17,15 @@ from pathlib import Path
 from mcilib.delivery._age import Anchor
 from mcilib.delivery._files import spool_error
 from mcilib.errors import SpoolError
+from mcilib.files import read_file
 from mcilib.statistics import SpoolStatistics
 
 SCHEMA = 2
 """Version of the folder. A newer one is refused; older ones are read for ever. 2 added `control/`, the spool's
 clock, `settled_below`, and commits that do not write the state."""
+
+_FILE_MAX_BYTES = 16 * 1024 * 1024
+"""Names of 20,000 files that leave take 2 MiB."""
 
 CAUSES = ("evicted", "expired", "rejected", "damaged", "purged")
 KEPT_FOR_A_LOOK = frozenset({"rejected", "damaged"})
@@ -212,7 +216,7 @@ def load_state(folder: Path) -> tuple[SpoolState | None, bool]:
     """The state, and whether its file is there but damaged. Raises `SpoolError`: unreadable, or too new."""
     path = folder / "state.json"
     try:
-        data = path.read_bytes()
+        data = read_file(path, _FILE_MAX_BYTES)
     except FileNotFoundError:
         return None, False
     except OSError as error:

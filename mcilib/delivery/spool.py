@@ -86,7 +86,7 @@ class DirectorySpool:
         self._clock: Clock = clock or SystemClock()
         self._boot = boot
         self._folder = SpoolFolder(self.path)
-        self._owner = OwnerLock(self.path / "owner.lock")
+        self._owner = OwnerLock(self.path / "owner.lock", self._folder.tally)
         self._pid = 0  # of the owner while open
         self._lock, self._lock_pid = threading.Lock(), os.getpid()
         self._ledger: Ledger | None = None  # since it was opened

@@ -18,6 +18,7 @@ from random import Random
 
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
+from mcilib.delivery._controls import Controls
 from mcilib.delivery._round import HOUR_USED_UP, Delivery, Permit, Round
 from mcilib.delivery.retry import RetryBudget, Schedule, Traffic
 from mcilib.delivery.schedule import Remembered, ScheduleFile
@@ -26,6 +27,7 @@ from mcilib.protocols import (
     Allowed,
     ControlRecord,
     Outcome,
+    Receipt,
     Reply,
     SealedBatch,
     SendPlan,
@@ -45,7 +47,7 @@ class Flushed:
     """What `Uploader.flush` came to, for the batches that waited when it was called."""
 
     settled: bool
-    """None of them waits any more."""
+    """None of them waits any more; what an operator has to decide may take days, and does not count."""
     delivered: bool
     """All of them are with the receiver."""
     outcome: Outcome | None = None
@@ -68,6 +70,12 @@ class Uploader:
     decides. With a `schedule_file`, back-off and what the server said of `endpoint` survive a restart. Neither the
     spool nor the transport is opened or closed here.
 
+    A request for an exemption stays in the spool until it is decided, and is asked about with each upload, so once in
+    an interval, or by `flush`. `on_decision` gets its id and the receipt with the decision, `on_carried_out` the id of
+    a deletion that the receiver has carried out. Both make durable what they are told, in the uploader's thread or in
+    that of `flush`; only then the record leaves the spool, so they may be told again after a crash. When one raises,
+    the record stays, `health()` says so, and it is asked again.
+
     After `start` nothing is raised: see `health()`. `stop` never uploads and takes at most 2 s; a request
     that hangs is abandoned with its thread, and what it delivers is sent again later (a duplicate). In a child
     made by `fork` nothing is done.
@@ -87,6 +95,8 @@ class Uploader:
         fallback_age_s: float = limits.FALLBACK_AGE_S,
         schedule_file: ScheduleFile | None = None,
         endpoint: str = "",
+        on_decision: Callable[[str, Receipt], None] = lambda record_id, receipt: None,
+        on_carried_out: Callable[[str], None] = lambda record_id: None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -101,11 +111,20 @@ class Uploader:
                 upto = f"from {least:g} to {most:g}" if most < float("inf") else f"{least:g} or more"
                 raise ConfigError(f"{name} is {value}", f"Give {upto}.")
         self._spool, self._transport, self._may_send, self._plan = spool, transport, may_send, plan
-        self._interval_s, self._hold_s, self._fallback_age_s = interval_s, hold_s, fallback_age_s
+        self._interval_s, self.hold_s, self._fallback_age_s = interval_s, hold_s, fallback_age_s
         self._schedule_file, self._endpoint = schedule_file, endpoint
         self._clock: Clock = clock or SystemClock()
         self._random = random or Random()  # noqa: S311  (spreads load, keeps no secret)
-        self._delivery = Delivery(spool, self, max_request_bytes, self._clock)
+        self._controls = Controls(
+            spool,
+            self,
+            max_request_bytes=max_request_bytes,
+            interval_s=interval_s,
+            clock=self._clock,
+            on_decision=on_decision,
+            on_carried_out=on_carried_out,
+        )
+        self._delivery = Delivery(spool, self, self._controls, max_request_bytes)
         self._budget = RetryBudget()
         self._attempts = attempts
 
@@ -241,8 +260,7 @@ class Uploader:
                 remaining = self._present()
             except Exception as error:  # a spool that breaks its promise
                 return Flushed(False, False, None, f"the spool failed ({type(error).__name__})")
-            targets = frozenset(remaining)
-            if not targets:
+            if not remaining:
                 return Flushed(True, True)
             self._undelivered.append(remaining)
             in_thread = self._running()
@@ -259,7 +277,7 @@ class Uploader:
             with self._wake:
                 self._undelivered = [other for other in self._undelivered if other is not remaining]
         try:
-            settled = targets.isdisjoint(self._present())
+            settled = remaining.isdisjoint(self._present())
         except Exception:  # what it failed with is in the round's result
             settled = False
         if settled and remaining:
@@ -281,8 +299,7 @@ class Uploader:
             return True
 
     def _told_of_controls(self) -> str:
-        problem = self._delivery.problem()
-        return problem.message if problem is not None else ""
+        return next((problem.message for problem in self._controls.problems()), "")
 
     def _flush_in_thread(self, timeout_s: float, stop: threading.Event) -> tuple[Round, str]:
         with self._wake:
@@ -368,12 +385,12 @@ class Uploader:
         if run.stop.is_set():
             return None
         forbidden, plan = self._forbidden(), self._constraints()
-        min_age_s: float | None = self._hold_s
-        left = "batches are held on this device for a while before they go (hold_s)" if self._hold_s else ""
+        min_age_s: float | None = self.hold_s
+        left = "batches are held on this device for a while before they go (hold_s)" if self.hold_s else ""
         control = True
         if plan.allowed is not Allowed.ALL:
             # What is older than the fallback age goes all the same, and the control records with it.
-            min_age_s = max(self._hold_s, self._fallback_age_s)
+            min_age_s = max(self.hold_s, self._fallback_age_s)
             left = plan.reason or "nothing may be sent now"
             old = forbidden is None and bool(self._spool.waiting(min_age_s))
             min_age_s = min_age_s if old else None
@@ -492,7 +509,7 @@ class Uploader:
                 last_detail=run.detail if run.outcome else run.left or before.last_detail,
             )
             for remaining in self._undelivered:
-                remaining.difference_update(run.delivered, run.carried_out)
+                remaining.difference_update(run.delivered, run.carried_out, run.pending)
             self._last = run
             problem = run.problem(self._schedule.failures)
             if run.outcome is Outcome.DELIVERED:
@@ -524,7 +541,7 @@ class Uploader:
         if self._foreign():
             return Health()
         with self._wake:
-            problems = (self._last.problem(self._schedule.failures), self._delivery.problem())
+            problems = (self._last.problem(self._schedule.failures), *self._controls.problems())
             return Health(tuple(problem for problem in problems if problem is not None))
 
 

@@ -24,7 +24,7 @@ LEVERS_MAX = 32
 """Of levers, reasons, sources and causes of loss each."""
 
 Lever: TypeAlias = int | float | str | bool | None
-_BOOT = re.compile("[0-9a-f]{16}")
+_BOOT, _DIGEST = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,15 @@ class Metadata:
     """The plan in force, as far as it differs from collecting everything: lever -> value."""
     reasons: tuple[str, ...] = ()
     """Why that plan, in words."""
+    audit: str = ""
+    """SHA-256 of the last line of the participant's audit log then, 64 hex digits; empty: not said."""
 
     def times_ns(self, ticks: Iterable[int]) -> list[int]:
         """Monotonic times, given ticks from the anchor."""
         zero_ns, tick_ns = self.anchor.monotonic_ns, self.tick_ns
         return [zero_ns + tick * tick_ns for tick in ticks]
 
-    def to_wire(self) -> dict[str, list[Any]]:
+    def to_wire(self) -> dict[str, Any]:
         """The columns that are written, empty ones left out. `ValueError` when a value cannot be written."""
         coverage = self.coverage
         if not self.backends.keys() <= self.clocks.keys():
@@ -96,7 +98,7 @@ class Metadata:
         ]
         while about[-1] == _DEFAULTS.get(len(about)):
             about.pop()
-        wire: dict[str, list[Any]] = {
+        wire: dict[str, Any] = {
             "M": about,
             "S": [to_word(text) for pair in self.clocks.items() for text in pair],
             "by": [
@@ -107,7 +109,11 @@ class Metadata:
             "P": [part for lever, value in self.levers.items() for part in (to_word(lever), value)],
             "R": list(self.reasons),
         }
+        if self.audit and not _DIGEST.fullmatch(self.audit):
+            raise ValueError("audit is not 64 lower-case hex digits")
         wire = {name: values for name, values in wire.items() if values}
+        if self.audit:
+            wire["audit"] = bytes.fromhex(self.audit)
         Metadata.from_wire(wire)  # what is written can be read
         return wire
 
@@ -143,6 +149,7 @@ class Metadata:
             ),
             levers={lever: _lever(value) for lever, value in _pairs(columns, "P")},
             reasons=_reasons(_column(columns, "R")),
+            audit=_audit(columns),
         )
 
 
@@ -178,6 +185,15 @@ def _backends(columns: Mapping[str, Any], sources: Mapping[str, str]) -> dict[st
         for source, word in zip(sources, words, strict=True)
         if word is not None
     }
+
+
+def _audit(columns: Mapping[str, Any]) -> str:
+    if "audit" not in columns:
+        return ""
+    digest = columns["audit"]
+    if type(digest) is not bytes or len(digest) != 32:
+        raise ValueError("column 'audit' is not 32 bytes")
+    return digest.hex()
 
 
 def _integer(what: str, value: object, low: int = 0, high: int = TIME_MAX_NS) -> int:

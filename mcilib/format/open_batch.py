@@ -71,9 +71,9 @@ class OpenBatch:
     """
 
     __slots__ = (
-        "anchor", "tick_ns", "quanta_per_px", "coalesced", "thinned", "invalid", "paused_ns", "plan",
-        "_at_x", "_at_y", "_before", "_first_ns", "_last_ns", "_limit_px", "_max_bytes", "_rare", "_rare_inputs",
-        "_room", "_runs", "_scroll", "_synthetic", "_t_ns", "_text_bytes", "_x", "_y",
+        "anchor", "tick_ns", "quanta_per_px", "coalesced", "thinned", "invalid", "paused_ns", "plan", "grant",
+        "ended_ns", "_at_x", "_at_y", "_before", "_first_ns", "_last_ns", "_limit_px", "_max_bytes", "_rare",
+        "_rare_inputs", "_room", "_runs", "_scroll", "_synthetic", "_t_ns", "_text_bytes", "_x", "_y",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +104,10 @@ class OpenBatch:
         """How long in all, before it began, nothing was to be collected: kept here for whoever fills it."""
         self.plan: Plan | None = None
         """Under which it was begun: as well."""
+        self.grant: Grant | None = None
+        """Under which it was begun."""
+        self.ended_ns = 0
+        """When (monotonic) it was closed."""
         self._first_ns, self._last_ns = time_range(anchor, tick_ns)
         self._limit_px = COORDINATE_MAX / quanta_per_px
         self._max_bytes, self._text_bytes = max_bytes, 0
@@ -226,6 +230,13 @@ class OpenBatch:
         return {kind: count for kind, count in counts.items() if count}
 
     @property
+    def span_ns(self) -> tuple[int, int]:
+        """From when on (monotonic) and until when it has taken something, or may have: not less than from its anchor
+        until it was closed."""
+        times = [*self._t_ns, *(int(event.t_ns) for event in self._rare)]
+        return min(self.anchor.monotonic_ns, *times), max(self.ended_ns, *times)
+
+    @property
     def event_count(self) -> int:
         return sum(self.captured.values())
 
@@ -287,12 +298,14 @@ class OpenBatch:
         reasons: tuple[str, ...] = (),
         batch_id: str | None = None,
         backends: Mapping[str, str] | None = None,
+        audit: str = "",
     ) -> SealedBatch:
         """The rows, in order of time, as a frame. The batch stays as it is: it may be sealed again.
 
         `boot` as `mcilib.clock.boot_id`, `clocks` by source, `coverage` of what the batch itself does not
         know, `recipients` age public keys (none: in clear), `batch_id` 32 hex digits, random by default,
-        `backends` by source, of those in `clocks` that have one.
+        `backends` by source, of those in `clocks` that have one, `audit` the head of the audit log, 64 hex digits or
+        nothing.
         `ValueError` when one of them is not of that form, `SealError` when it cannot be sealed.
         """
         dropped = dict(coverage.dropped)
@@ -315,6 +328,7 @@ class OpenBatch:
             ),
             levers=levers or {},
             reasons=reasons,
+            audit=audit,
         )
         frame = write_frame(header, metadata, self.rows(metadata), level, recipients)
         return SealedBatch(batch_id, sequence, frame)

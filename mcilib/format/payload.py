@@ -20,7 +20,7 @@ from mcilib.format.rows import ROWS_MAX, TITLE_MAX_BYTES
 ENTRIES_MAX = 4 * ROWS_MAX
 """Of all arrays of a payload together: the widest rows there can be take less."""
 COLUMNS_MAX = 64
-_LONGER_NAMES = frozenset({"by"})
+_LONGER_NAMES = frozenset({"by", "audit"})
 """Columns with names of several letters that this version knows."""
 HEADER_ENTRIES_MAX, _HEADER_TEXT_MAX_BYTES = 64, 256
 WINDOW_MAX_BYTES = 8 * 1024 * 1024

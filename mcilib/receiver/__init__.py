@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcilib.receiver.exemptions import Asked, Decided, ExemptionStore
 from mcilib.receiver.folder import FolderStore
 from mcilib.receiver.object_store import ObjectStore
 
@@ -19,7 +20,17 @@ from mcilib.receiver.store import BatchStore, Deletion
 if TYPE_CHECKING:
     from mcilib.receiver.app import create_app as create_app
 
-__all__ = ["create_app", "serve", "BatchStore", "Deletion", "FolderStore", "ObjectStore"]
+__all__ = [
+    "create_app",
+    "serve",
+    "Asked",
+    "BatchStore",
+    "Decided",
+    "Deletion",
+    "ExemptionStore",
+    "FolderStore",
+    "ObjectStore",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,11 @@ The statuses and their meaning are `docs/spec/upload-protocol.md`. The disk is t
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import TypeAlias
 
 from starlette.applications import Starlette
@@ -24,18 +23,19 @@ from starlette.routing import Route
 import mcilib
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
+from mcilib.delivery.control import PENDING
 from mcilib.errors import BatchFormatError, ConfigError, StoreError
 from mcilib.format.batch import Header, read_header, split_frames
 from mcilib.protocols import Receipt, ReceiptStatus
 from mcilib.receiver import control
+from mcilib.receiver.exemptions import Asked, ExemptionStore
+from mcilib.receiver.incoming import BODY_TIMEOUT_S, Refused, Token, check_digest, check_kind, read_body
+from mcilib.receiver.operator import Operator
 from mcilib.receiver.rate import DeviceRate
 from mcilib.receiver.store import BatchStore, Deletion, Steps
 
 CONTENT_TYPE = "application/vnd.mcilib.batches"
 CONTROL_TYPE = "application/json"
-
-BODY_TIMEOUT_S = 120.0
-"""For a whole body: a full request of 1 MiB at 9 kB/s. Slower senders get 408."""
 
 BATCHES_PER_REQUEST = limits.RESPONSE_MAX_BYTES // 128
 """More are refused with 413: a receipt takes 78 bytes and a reason, and senders read only so much."""
@@ -58,6 +58,10 @@ DELETIONS_KEPT = 100
 REASONS_MAX_CHARS = 16_384
 """Of all reasons in one answer; later ones are left out, for the same cause."""
 
+ANSWERS_MAX_BYTES = 32 * 1024
+"""Of what the operator answers to requests for exemptions, in one answer; later ones are told the next time. The
+longest takes 4 kB."""
+
 STORE_RETRY_AFTER_S = 60
 """What a sender is asked to wait when the store cannot be written: a full disk is not mended in seconds."""
 
@@ -71,21 +75,12 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 _Frame: TypeAlias = tuple[Header | str, bytes]
 """Its header, or why it cannot be read."""
 
-_DIGESTS = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
-
-
-class _Refused(Exception):
-    """Ends a request with this status and a JSON error."""
-
-    def __init__(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(error)
-        self.status, self.error, self.headers = status, error, headers or {}
-
 
 def create_app(
     store: BatchStore,
     *,
     token: str | None,
+    operator_token: str | None = None,
     max_body_bytes: int = limits.RECEIVER_MAX_BODY_BYTES,
     body_timeout_s: float = BODY_TIMEOUT_S,
     device_requests: int = limits.RECEIVER_DEVICE_REQUESTS,
@@ -94,41 +89,52 @@ def create_app(
     """The application; any ASGI server can run it, any number of them on one store.
 
     With a `token` (visible ASCII, no spaces) each upload and control record must carry it as a bearer token;
-    without one anybody who reaches the port may send them. `device_requests` is how many requests one device may
-    make at once and again in each minute, of this process. Raises `ConfigError` for an unusable token and a
-    number below 1. Starts nothing.
+    without one anybody who reaches the port may send them. With an `operator_token`, which must be another one,
+    whoever has it sees the requests for exemptions and decides them at `/v1/exemptions`; without one there is no such
+    path. `device_requests` is how many requests one device may make at once and again in each minute, of this
+    process. A store that is no `ExemptionStore` takes no requests for exemptions. Raises `ConfigError` for an
+    unusable token and a number below 1. Starts nothing.
     """
-    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+    devices = Token(token) if token is not None else None
+    operator = Token(operator_token, "operator token") if operator_token is not None else None
+    if operator is not None and operator_token == token:
         raise ConfigError(
-            "The token is empty or has spaces or characters that no HTTP header carries",
-            "Use a random token of letters and digits, such as `openssl rand -hex 32` gives.",
+            "The operator token is the token of the devices",
+            "Make another one: a device must not decide what is asked of its operator.",
         )
+    if operator is not None and not isinstance(store, ExemptionStore):
+        raise ConfigError("The store keeps no requests for exemptions", "Leave the operator token out.")
     if device_requests < 1:
         raise ConfigError(f"{device_requests} requests of a device are none", "Allow one a minute at least.")
     rate = DeviceRate(device_requests, limits.RECEIVER_DEVICE_WINDOW_S)
-    receiver = _Receiver(store, token, max_body_bytes, body_timeout_s, rate, clock or SystemClock())
-    return Starlette(
-        routes=[
-            Route("/v1/batches", receiver.guarded(receiver.post_batches), methods=["POST"]),
-            Route("/v1/control", receiver.guarded(receiver.post_control), methods=["POST"]),
-            Route("/v1/health", receiver.guarded(receiver.get_health), methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: _http_error},
-    )
+    clock = clock or SystemClock()
+    receiver = _Receiver(store, devices, max_body_bytes, body_timeout_s, rate, clock)
+    routes = [
+        Route("/v1/batches", receiver.guarded(receiver.post_batches), methods=["POST"]),
+        Route("/v1/control", receiver.guarded(receiver.post_control), methods=["POST"]),
+        Route("/v1/health", receiver.guarded(receiver.get_health), methods=["GET"]),
+    ]
+    if operator is not None and isinstance(store, ExemptionStore):
+        decides = Operator(store, operator, clock)
+        routes += [
+            Route("/v1/exemptions", receiver.guarded(decides.get), methods=["GET"]),
+            Route("/v1/exemptions/{id}", receiver.guarded(decides.post), methods=["POST"]),
+        ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
 
 class _Receiver:
     def __init__(
         self,
         store: BatchStore,
-        token: str | None,
+        token: Token | None,
         max_body_bytes: int,
         body_timeout_s: float,
         rate: DeviceRate,
         clock: Clock,
     ) -> None:
         self._store = store
-        self._token = token.encode() if token is not None else None
+        self._token = token
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
         self._rate = rate
@@ -143,12 +149,12 @@ class _Receiver:
 
     async def post_batches(self, request: Request) -> Response:
         self._check_head(request, CONTENT_TYPE, self._max_body_bytes)
-        body = await self._read_body(request, self._max_body_bytes)
+        body = await read_body(request, self._max_body_bytes, self._body_timeout_s)
         digests = request.headers.getlist("content-digest")
         try:
             frames = await run_in_threadpool(_frames_of, body, digests)
         except BatchFormatError as error:
-            raise _Refused(400, f"The body is not a sequence of batches: {error.reason}") from None
+            raise Refused(400, f"The body is not a sequence of batches: {error.reason}") from None
         self._check_rate({header.device for header, _ in frames if isinstance(header, Header)})
         receipts: list[Receipt] = []
         for at in range(0, len(frames), BATCHES_PER_STEP):
@@ -158,24 +164,38 @@ class _Receiver:
     async def post_control(self, request: Request) -> Response:
         most = min(CONTROL_MAX_BODY_BYTES, self._max_body_bytes)
         self._check_head(request, CONTROL_TYPE, most)
-        body = await self._read_body(request, most)
-        _check_digest(body, request.headers.getlist("content-digest"))
+        body = await read_body(request, most, self._body_timeout_s)
+        check_digest(body, request.headers.getlist("content-digest"))
         try:
             records = await run_in_threadpool(control.records_of, body)
         except ValueError as error:
-            raise _Refused(400, f"The body is no request of control records: {error}") from None
+            raise Refused(400, f"The body is no request of control records: {error}") from None
         if len(records) > control.RECORDS_PER_REQUEST:
-            raise _Refused(413, f"More than {control.RECORDS_PER_REQUEST} records in one request")
+            raise Refused(413, f"More than {control.RECORDS_PER_REQUEST} records in one request")
         self._check_rate({record.device for record in records if record.device})
         until_ns = self._clock.monotonic_ns() + round(CONTROL_BUDGET_S * 1e9)
-        receipts = []
-        for record in records:
-            status = ReceiptStatus.REJECTED
-            if record.deletion is not None:
-                done = await self._carry_out(record.deletion, until_ns)
-                status = ReceiptStatus.STORED if done else ReceiptStatus.DUPLICATE
-            receipts.append(Receipt(record.record_id, status, record.reason))
-        return _answer("record", receipts)
+        receipts = {}
+        # Requests last: what is deleted or taken back with them is told at once.
+        for at in sorted(range(len(records)), key=lambda at: records[at].exemption is not None):
+            receipts[at] = await self._receipt(records[at], until_ns)
+        return _answer("record", [receipts[at] for at in range(len(records))])
+
+    async def _receipt(self, record: control.Record, until_ns: int) -> Receipt:
+        """Does what a record asks for."""
+        exempting = record.exemption is not None or record.taken_back
+        if exempting and not isinstance(self._store, ExemptionStore):
+            return Receipt(record.record_id, ReceiptStatus.REJECTED, control.UNKNOWN)
+        if record.exemption is not None and isinstance(self._store, ExemptionStore):
+            asked = Asked(record.participant, record.device, self._clock.wall_ns(), record.exemption)
+            return await run_in_threadpool(self._store.ask, asked)
+        if record.taken_back and isinstance(self._store, ExemptionStore):
+            back = record.participant, record.taken_back, self._clock.wall_ns()
+            done = int(await run_in_threadpool(self._store.take_back, *back))
+        elif record.deletion is not None:
+            done = await self._carry_out(record.deletion, until_ns)
+        else:
+            return Receipt(record.record_id, ReceiptStatus.REJECTED, record.reason)
+        return Receipt(record.record_id, ReceiptStatus.STORED if done else ReceiptStatus.DUPLICATE)
 
     async def _carry_out(self, deletion: Deletion, until_ns: int) -> int:
         """How much it changed. Where time runs out it goes on; who asks again gets the result."""
@@ -188,7 +208,7 @@ class _Receiver:
         left_s = (until_ns - self._clock.monotonic_ns()) / 1e9
         await asyncio.wait({task}, timeout=max(0.0, left_s))
         if not task.done():
-            raise _Refused(
+            raise Refused(
                 503,
                 "The deletion takes longer and goes on; ask again",
                 {"Retry-After": str(CONTROL_RETRY_AFTER_S)},
@@ -198,43 +218,18 @@ class _Receiver:
 
     def _check_head(self, request: Request, content_type: str, max_body_bytes: int) -> None:
         """All that can be refused before the body has come."""
-        headers = request.headers
         if self._token is not None:
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            # Always compared, so that the time tells nothing.
-            equal = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
-            if not (equal and scheme.lower() == "bearer"):
-                raise _Refused(401, "A valid bearer token is needed", {"WWW-Authenticate": "Bearer"})
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != content_type:
-            raise _Refused(415, f"The Content-Type must be {content_type}")
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise _Refused(415, "A Content-Encoding is not accepted: batches are compressed already")
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > max_body_bytes:
-            raise _too_large(max_body_bytes)
+            self._token.check(request)
+        check_kind(request, content_type, max_body_bytes)
 
     def _check_rate(self, devices: Collection[str]) -> None:
         wait_s = self._rate.wait_s(devices, self._clock.monotonic_ns() / 1e9)
         if wait_s > 0:
-            raise _Refused(
+            raise Refused(
                 429,
                 "Too many requests of this device; nothing of this one was stored",
                 {"Retry-After": str(math.ceil(wait_s))},
             )
-
-    async def _read_body(self, request: Request, max_body_bytes: int) -> bytes:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._body_timeout_s):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > max_body_bytes:
-                        raise _too_large(max_body_bytes)
-        except TimeoutError:
-            raise _Refused(
-                408, f"The body took more than {self._body_timeout_s:g} s", {"Connection": "close"}
-            ) from None
-        return bytes(body)
 
     def _store_some(self, frames: list[_Frame]) -> list[Receipt]:
         """Receipts in the order of the frames."""
@@ -250,7 +245,7 @@ class _Receiver:
         async def answer(request: Request) -> Response:
             try:
                 return await endpoint(request)
-            except _Refused as refused:
+            except Refused as refused:
                 headers = dict(refused.headers)
                 if "expect" in request.headers:
                     # The body may never come: what follows on this connection cannot be told from it.
@@ -283,7 +278,7 @@ class _Receiver:
 
 def _frames_of(body: bytes, digests: list[str]) -> list[_Frame]:
     """The frames of a body, all of them or none: nothing is stored before the last one is found whole."""
-    _check_digest(body, digests)
+    check_digest(body, digests)
     frames: list[_Frame] = []
     for frame in split_frames(body):
         try:
@@ -291,35 +286,25 @@ def _frames_of(body: bytes, digests: list[str]) -> list[_Frame]:
         except BatchFormatError as error:
             frames.append((error.reason, frame))
         if len(frames) > BATCHES_PER_REQUEST:
-            raise _Refused(413, f"More than {BATCHES_PER_REQUEST} batches in one request")
+            raise Refused(413, f"More than {BATCHES_PER_REQUEST} batches in one request")
     if not frames:
         raise BatchFormatError("it is empty")
     return frames
 
 
-def _check_digest(body: bytes, fields: list[str]) -> None:
-    """RFC 9530: what is named in an algorithm that we know must be right; the others do not count."""
-    for member in ",".join(fields).split(","):
-        name, _, value = member.partition(";")[0].strip().partition("=")
-        if name not in _DIGESTS:
-            continue
-        try:
-            if not (len(value) > 2 and value.startswith(":") and value.endswith(":")):
-                raise ValueError(value)
-            wanted = base64.b64decode(value[1:-1], validate=True)
-        except ValueError:
-            raise _Refused(400, f"The Content-Digest has no byte sequence for {name}") from None
-        if _DIGESTS[name](body).digest() != wanted:
-            raise _Refused(503, "The body is not what its Content-Digest says: it was damaged on the way")
-
-
 def _answer(name: str, receipts: list[Receipt]) -> Response:
     answer = []
-    reasons_chars = 0
+    reasons_chars = answers_bytes = 0
     for receipt in receipts:
         reasons_chars += len(receipt.reason)
         reason = receipt.reason if reasons_chars <= REASONS_MAX_CHARS else ""
-        answer.append({name: receipt.batch_id, "status": receipt.status.value, "reason": reason})
+        told = {name: receipt.batch_id, "status": receipt.status.value, "reason": reason}
+        if receipt.decision:
+            answers_bytes += len(json.dumps(receipt.answer, ensure_ascii=False).encode())
+            if answers_bytes > ANSWERS_MAX_BYTES:  # its device asks again, and gets it then
+                receipt = replace(receipt, decision=PENDING, decided_ns=None, answer="")
+            told |= {name: getattr(receipt, name) for name in ("decision", "decided_ns", "answer")}
+        answer.append(told)
     return JSONResponse({"receipts": answer})
 
 
@@ -337,10 +322,6 @@ def _step(steps: Steps) -> tuple[bool, int]:
     except StopIteration as end:
         return True, end.value
     return False, 0
-
-
-def _too_large(max_body_bytes: int) -> _Refused:
-    return _Refused(413, f"The body is larger than {max_body_bytes} bytes")
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from mcilib.consent.exemption import Exemption
+from mcilib.delivery.control import DELETE, EXEMPTION, WITHDRAWN, exemption_of, is_id
 from mcilib.receiver.store import Deletion
 
 RECORDS_PER_REQUEST = 64
@@ -15,17 +16,21 @@ RECORDS_PER_REQUEST = 64
 BATCHES_PER_RECORD = 1_000
 """More than fit into a record that a sender may make."""
 
-_ID = re.compile(r"[0-9a-f]{32}")
+UNKNOWN = "this receiver does not know records of that kind"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a request. `deletion` is None when it is refused, for `reason`."""
+    """One record of a request: a deletion, an exemption that is asked for, or the id of one that is taken back. It is
+    none of them when it is refused, for `reason`."""
 
     record_id: str
     """Empty where it is not 32 hex digits: its place in the request tells which is meant."""
     device: str = ""
+    participant: str = ""
     deletion: Deletion | None = None
+    exemption: Exemption | None = None
+    taken_back: str = ""
     reason: str = ""
 
 
@@ -44,24 +49,34 @@ def records_of(body: bytes) -> list[Record]:
 
 
 def _record(record: Any) -> Record:
-    if not isinstance(record, dict) or not _is_id(record.get("record")):
+    if not isinstance(record, dict) or not is_id(record.get("record")):
         return Record("", reason="the record id is not 32 hex digits")
-    record_id = record["record"]
-    if record.get("kind") != "delete":
-        return Record(record_id, reason="this receiver does not know records of that kind")
+    record_id, kind = record["record"], record.get("kind")
+    if kind not in (DELETE, EXEMPTION, WITHDRAWN):
+        return Record(record_id, reason=UNKNOWN)
     for what in ("participant", "device"):
-        if not _is_id(record.get(what)):
+        if not is_id(record.get(what)):
             return Record(record_id, reason=f"the {what} is not 32 hex digits")
+    who = {"record_id": record_id, "participant": record["participant"], "device": record["device"]}
+    try:
+        if kind == DELETE:
+            return Record(**who, deletion=_deletion(record))
+        if kind == EXEMPTION:
+            return Record(**who, exemption=exemption_of(record))
+    except ValueError as error:
+        return Record(**who, reason=str(error))
+    if not is_id(record.get("exemption")):
+        return Record(**who, reason="the exemption is not 32 hex digits")
+    return Record(**who, taken_back=record["exemption"])
+
+
+def _deletion(record: dict[str, Any]) -> Deletion:
     participant, device = record["participant"], record["device"]
     if "batches" not in record:
-        return Record(record_id, device, Deletion(participant, device))
+        return Deletion(participant, device)
     batches = record["batches"]
-    if not isinstance(batches, list) or not all(map(_is_id, batches)):
-        return Record(record_id, device, reason="the batches are not a list of ids")
+    if not isinstance(batches, list) or not all(map(is_id, batches)):
+        raise ValueError("the batches are not a list of ids")
     if len(batches) > BATCHES_PER_RECORD:
-        return Record(record_id, device, reason=f"more than {BATCHES_PER_RECORD} batches in one record")
-    return Record(record_id, device, Deletion(participant, device, tuple(batches)))
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
+        raise ValueError(f"more than {BATCHES_PER_RECORD} batches in one record")
+    return Deletion(participant, device, tuple(batches))

@@ -53,7 +53,7 @@ class FolderStore(KeyedStore):
         self._tmp = self.path / "tmp"
         self._known: set[Path] = set()
         try:
-            for folder in ("batches", "ids", "participants", "deleted", "locks", "tmp"):
+            for folder in ("batches", "ids", "participants", "deleted", "exemptions", "locks", "tmp"):
                 self._ensure_folder(self.path / folder)
             self._probe()
         except OSError as error:

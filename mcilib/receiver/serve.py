@@ -50,6 +50,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = limits.RECEIVER_PORT,
     token: str | None = None,
+    operator_token: str | None = None,
     tls_cert: str | os.PathLike[str] | None = None,
     tls_key: str | os.PathLike[str] | None = None,
     max_body_bytes: int = limits.RECEIVER_MAX_BODY_BYTES,
@@ -64,7 +65,8 @@ def serve(
     (1 or more) whole days of receipt that are older are removed, at the start and then daily, in a thread.
     Blocks; call it from the main thread, which gets the two signals while it runs. `port` 0 takes a free one.
     `on_ready` gets the base URL once connections are accepted. Another `host` than loopback needs `token` and
-    `tls_cert`; `tls_key` may be left out when the certificate file holds the key too. Prints nothing.
+    `tls_cert`; `tls_key` may be left out when the certificate file holds the key too. With an `operator_token`
+    requests for exemptions are listed and decided at `/v1/exemptions` (see `create_app`). Prints nothing.
 
     Raises `ConfigError` (an option, a file of the certificate, a port that is taken, the extra is missing)
     and `StoreError` (the store cannot be written), all before anything listens.
@@ -92,7 +94,13 @@ def serve(
         store = ObjectStore(store, today=_today)
     elif isinstance(store, (str, os.PathLike)):
         store = FolderStore(store, today=_today)
-    app = create_app(store, token=token, max_body_bytes=max_body_bytes, device_requests=device_requests)
+    app = create_app(
+        store,
+        token=token,
+        operator_token=operator_token,
+        max_body_bytes=max_body_bytes,
+        device_requests=device_requests,
+    )
     listener = _listen(family, address, host)
     try:
         scheme = "https" if tls_cert is not None else "http"

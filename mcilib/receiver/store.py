@@ -6,6 +6,7 @@ Layout, in a folder and in an object store alike::
     ids/<first two digits>/<batch id>                                            one line: the path above
     participants/<date of receipt>/<participant>/<device>                        empty: who is in that day
     deleted/<hash of participant>/<hash of batch id, or `all`>                   empty: must never come back
+    exemptions/...                                                               requests (see `exemptions`)
 
 Every name appears by an exclusive creation, whole and durable, in this order: an id is claimed in `ids/`, its
 participant is noted for the day, its bytes appear. So two uploads at once, two receivers on one store and a
@@ -21,16 +22,16 @@ id: a deletion that was cut off goes on where it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from hashlib import sha256
 from typing import Protocol
 
 from mcilib.errors import BatchFormatError
 from mcilib.format.batch import read_header
 from mcilib.protocols import Receipt, ReceiptStatus
+from mcilib.receiver.exemptions import KeyedExemptions
+from mcilib.receiver.place import hash_of, tombs_of
 
 SEQUENCE_DIGITS = 16
 
@@ -95,59 +96,8 @@ class BatchStore(Protocol):
         """Removes the days of receipt before this one, with their ids; counts batches."""
 
 
-class KeyedStore:
-    """A `BatchStore` on a place that keeps bytes under keys (paths with `/`); base of the stores here."""
-
-    def __init__(self, today: Callable[[], date]) -> None:
-        self._today = today
-
-    # --- what a subclass does ---
-
-    def _guarded(self) -> AbstractContextManager[None]:
-        """Turns errors of the place into `StoreError`."""
-        raise NotImplementedError
-
-    def _read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """What is there; None for what is not."""
-        raise NotImplementedError
-
-    def _names(self, folder: str) -> list[str]:
-        """Names right below a folder, files and folders, sorted; none when there is no such folder."""
-        raise NotImplementedError
-
-    def _stage(self, contents: Sequence[tuple[str, bytes]]) -> AbstractContextManager[Staged]:
-        """Makes contents ready, so that a full disk is met before anything has a name. Each has a tag,
-        `PARTICIPANT-ID`, under which `_residue` finds it after a crash. Whatever was not named is gone when the
-        block ends."""
-        raise NotImplementedError
-
-    def _overwrite(self, key: str, content: bytes) -> None:
-        """Durably."""
-        raise NotImplementedError
-
-    def _sync(self, keys: Sequence[str]) -> None:
-        """Names that somebody else has made, perhaps just now, are durable when this returns."""
-        raise NotImplementedError
-
-    def _remove(self, keys: Sequence[str]) -> None:
-        """Durably; and the folders that are empty then. Ignores what is not there."""
-        raise NotImplementedError
-
-    def _prune(self, folders: Sequence[str]) -> None:
-        """Where the place has folders that `_remove` leaves: takes those that are empty, whose names are ids."""
-
-    def _uploading(self, participants: set[str], batch_ids: Sequence[str]) -> AbstractContextManager[None]:
-        """An upload: `_forbid` of one of these participants takes effect before or after it, not within."""
-        raise NotImplementedError
-
-    def _forbid(self, participant: str, keys: Sequence[str]) -> Iterator[None]:
-        """Makes the tombstones. When it ends, every upload that has not seen them has ended or is dead."""
-        raise NotImplementedError
-
-    def _residue(self, participant: str) -> list[tuple[str, list[str]]]:
-        """Keys that uploads of this participant left when they died, one id a line, with those ids. Those of
-        uploads under way may be among them: they are not about what has been forbidden."""
-        raise NotImplementedError
+class KeyedStore(KeyedExemptions):
+    """A `BatchStore`, and an `ExemptionStore`, on a place that keeps bytes under keys; base of the stores here."""
 
     # --- uploads ---
 
@@ -178,9 +128,9 @@ class KeyedStore:
                 self._store(fresh)
 
     def _not_deleted(self, uploads: list[_Upload]) -> list[_Upload]:
-        tombs = {p: set(self._names(_tombs(p))) for p in {upload.participant for upload in uploads}}
+        tombs = {p: set(self._names(tombs_of(p))) for p in {upload.participant for upload in uploads}}
         for upload in uploads:
-            if tombs[upload.participant] & {"all", _hash(upload.batch_id)}:
+            if tombs[upload.participant] & {"all", hash_of(upload.batch_id)}:
                 upload.receipt = Receipt(upload.batch_id, ReceiptStatus.REJECTED, "deleted")
         return [upload for upload in uploads if upload.receipt is None]
 
@@ -258,9 +208,9 @@ class KeyedStore:
         """See `BatchStore`. Takes time in proportion to what the named devices have sent."""
         with self._guarded():
             wanted = None if deletion.batches is None else set(deletion.batches)
-            tombs = _tombs(deletion.participant)
+            tombs = tombs_of(deletion.participant)
             there = set(self._names(tombs))
-            names = ["all"] if wanted is None else [_hash(batch_id) for batch_id in sorted(wanted)]
+            names = ["all"] if wanted is None else [hash_of(batch_id) for batch_id in sorted(wanted)]
             keys = [f"{tombs}/{name}" for name in names if name not in there]
             yield from self._forbid(deletion.participant, keys)
             self._sync([f"{tombs}/{name}" for name in names])
@@ -283,6 +233,9 @@ class KeyedStore:
                         self._prune([folder])
                 yield
             if wanted is None:
+                for removed in self._forget_exemptions(deletion.participant):
+                    done += removed
+                    yield
                 for day in self._names("participants"):
                     folder = f"participants/{day}/{deletion.participant}"
                     notes = [f"{folder}/{device}" for device in self._names(folder)]
@@ -355,14 +308,8 @@ class KeyedStore:
                     self._remove([f"{folder}/{device}" for device in self._names(folder)])
                     self._prune([folder])
                     yield
+            yield from self._expire_exemptions(before)
             return done
-
-
-class Staged(Protocol):
-    """Contents that are ready to get their names."""
-
-    def name(self, which: Sequence[int], keys: Sequence[str], /) -> list[bool]:
-        """Each content appears under its key, durably; False where something is there already."""
 
 
 class _Upload:
@@ -419,11 +366,3 @@ def _place_in(claim: bytes, batch_id: str) -> str | None:
     """The key that a claim names; None when the claim is damaged."""
     match = _CLAIM.fullmatch(claim.decode("ascii", "replace"))
     return match[0].rstrip("\n") if match is not None and match[1] == batch_id else None
-
-
-def _tombs(participant: str) -> str:
-    return f"deleted/{_hash(participant)}"
-
-
-def _hash(id_: str) -> str:
-    return sha256(id_.encode()).hexdigest()

@@ -1,6 +1,6 @@
 """A D-Bus client for a thread that mostly sleeps: jeepney reads and writes the messages, the socket is ours.
 
-Each wait has a deadline and ends when `wake` can be read, so a frozen bus holds nobody. What comes in is
+Each wait has a deadline and ends when `wake`, if given, can be read, so a frozen bus holds nobody. What comes in is
 bounded by the bus, which takes no message above its own limit (32 MiB on a system bus as a rule).
 """
 
@@ -42,7 +42,7 @@ class Bus:
     what jeepney does for an address that is not there or cannot be used. No service is started by being asked.
     """
 
-    def __init__(self, name: str, wake: socket.socket, timeout_s: float) -> None:
+    def __init__(self, name: str, wake: socket.socket | None, timeout_s: float) -> None:
         from jeepney.auth import BEGIN, Authenticator
         from jeepney.bus import get_bus
         from jeepney.low_level import Parser
@@ -154,10 +154,11 @@ class Bus:
     def wait(self) -> None:
         """Until there is something to read."""
         poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
+        if self._wake is not None:
+            poll.register(self._wake, select.POLLIN)
         poll.register(self._socket, select.POLLIN)
         ready = [fd for fd, _ in poll.poll(max(0.0, self._deadline_s - time.monotonic()) * 1000)]
-        if self._wake.fileno() in ready:
+        if self._wake is not None and self._wake.fileno() in ready:
             raise Stopped
         if not ready:
             raise TimeoutError("the bus does not answer")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mcilib import limits
+from mcilib.language import ENGLISH, Words
 from mcilib.statistics import Energy
 
 
@@ -106,21 +107,24 @@ def estimate(amounts: Mapping[str, float | None]) -> Energy:
     return Energy(joules, low, high, tuple(without))
 
 
-def energy_words(energy: Energy) -> str:
+def energy_words(energy: Energy, tr: Words = ENGLISH) -> str:
     """`about 120 J (31 J to 1.2 kJ), 0.07 % of a 50 Wh battery`."""
-    share = energy.joules / BATTERY_J
-    text = (
-        f"about {joules(energy.joules)} ({joules(energy.low_joules)} to {joules(energy.high_joules)}), "
-        f"{share * 100:.2g} % of a 50 Wh battery"
+    about = tr("about {joules} ({low} to {high}), {share} % of a 50 Wh battery")
+    text = about.format(
+        joules=joules(energy.joules, tr),
+        low=joules(energy.low_joules, tr),
+        high=joules(energy.high_joules, tr),
+        share=tr.number(energy.joules / BATTERY_J * 100, ".2g"),
     )
-    missing = {"cpu_s": "CPU", "wakeups": "wake-ups"}
-    return text + "".join(f", without {missing.get(name, name)}" for name in energy.without)
+    missing = {"cpu_s": tr("CPU"), "wakeups": tr("wake-ups")}
+    without = tr(", without {part}")
+    return text + "".join(without.format(part=missing.get(name, name)) for name in energy.without)
 
 
-def joules(amount: float) -> str:
+def joules(amount: float, tr: Words = ENGLISH) -> str:
     """`0.12 J`, `31 J`, `1.2 kJ`: two digits, as it is an estimate."""
     unit, amount = ("kJ", amount / 1e3) if amount >= 999.5 else ("J", amount)
-    return f"{float(f'{amount:.2g}'):,g} {unit}"
+    return f"{tr.number(float(f'{amount:.2g}'), ',g')} {unit}"
 
 
 # --- measured: the machine as a whole -----------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Any
 
 from mcilib import limits
 from mcilib.clock import Clock, SystemClock
+from mcilib.files import read_file, write_private
 from mcilib.resources.energy import MachineEnergy, estimate
 from mcilib.statistics import CostStatistics, DiskStatistics, Impact, ImpactStatistics, UploadStatistics
 
@@ -159,21 +160,14 @@ class ImpactLedger:
             self._saved_ns = self._clock.monotonic_ns()
             record = {"schema": SCHEMA, "earlier": self._earlier, "days": dict(sorted(self._days.items()))}
             data = json.dumps(record, separators=(",", ":")).encode()
-        new = self.path.with_name(self.path.name + ".new")
         with contextlib.suppress(OSError):
             if self._strange:
                 os.replace(self.path, self.path.with_name(self.path.name + ".old"))
                 self._strange = False
         with contextlib.suppress(OSError):
-            with open(new, "wb", opener=_private) as file:
-                file.write(data)
-            os.replace(new, self.path)
+            write_private(self.path, data, durable=False)
             with self._lock:
                 self._own_bytes += len(data)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _reading(
@@ -229,11 +223,7 @@ def _local(wall_ns: int) -> tuple[str, int]:
 def _load(path: Path) -> tuple[Used, dict[str, Used]] | None:
     """None when it is there and not one of ours."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(_FILE_MAX_BYTES + 1)
-        if len(data) > _FILE_MAX_BYTES:
-            return None
-        record = json.loads(data)
+        record = json.loads(read_file(path, _FILE_MAX_BYTES))
         if record["schema"] != SCHEMA or len(record["days"]) > 2 * limits.LEDGER_DAYS:
             return None
         days = {_day(day): _amounts(amounts) for day, amounts in record["days"].items()}

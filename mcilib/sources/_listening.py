@@ -180,6 +180,8 @@ class _FreezeWatch:
         """Opens the connection to ask over, again after a loss. May raise or hang as `connect` does."""
         close(self._display)
         self._display = connect()
+        if self._stopping.is_set():  # `stop` has closed the one before
+            close(self._display)
         self._asked_ns, self._alive_ns = 0, self._clock.monotonic_ns()
 
     def start(self) -> None:

@@ -251,8 +251,8 @@ def _guarded(callback: Callable[..., None]) -> Callable[..., None]:
     def call(*args: Any) -> None:
         try:
             callback(*args)
-        except Exception:
-            _log.exception("mcilib: an event could not be read and was dropped")
+        except Exception as error:  # without its words, which may say what was typed
+            _log.error("mcilib: an event could not be read and was dropped (%s)", type(error).__name__)
 
     return call
 

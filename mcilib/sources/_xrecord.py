@@ -102,6 +102,7 @@ class XRecordListener:
         self._woken, self._waker = socket.socketpair()
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
         self._closed = False
+        self._is_ending = False  # the end of data comes at once: nobody sleeps over it
 
     def hurry(self) -> None:
         """Ends `run` in order, once all that the server has heard is read. Any thread."""
@@ -112,6 +113,7 @@ class XRecordListener:
         shut(self._control)
 
     def _disable(self) -> None:
+        self._is_ending = True
         self._control.record_disable_context(self._context)
         self._control.flush()
 
@@ -171,13 +173,15 @@ class XRecordListener:
                 if beside or self._asked
                 else []
             )
-            if self._take(chunk, notices):
+            ended = self._take(chunk, notices)
+            chunk[:] = bytes(len(chunk))  # which keys it were does not stay here until the next read
+            if ended:
                 return
             if called := not more and any(fd == woken.fileno() for fd, _ in beside):
                 woken.recv(4096)
                 self._answer_calls()
                 self._asked = True
-            if (chunk or notices) and not called and not more:
+            if (chunk or notices) and not (called or more or self._is_ending):
                 (nap if self._may_be_roused(bool(notices)) else deep_nap).poll(self._nap_ms)
 
     def _may_be_roused(self, again: bool) -> bool:
@@ -224,12 +228,14 @@ class XRecordListener:
                 part._begin(self._control, out)
         self._parts = tuple(parts)
         self.deliver()
+        self._control.sync()  # what comes from now on is heard
         self._tell(out)
 
     def dismiss(self, part: Part) -> None:
-        """It is told nothing from now on. In the reader's thread."""
+        """It is told nothing from now on, and the server sends nothing for it. In the reader's thread."""
         self.forget([other for other in self._parts if other is not part])
         self.deliver()
+        self._control.sync()
 
     def deliver(self) -> None:
         """Asks the server for what the parts want now; what was wanted before and still is, is not lost."""
@@ -295,8 +301,8 @@ class XRecordListener:
                 continue
             try:
                 event = read(kind, detail, t_ns, x, y, state)
-            except Exception:
-                _log.exception("mcilib: an event could not be read and was dropped")
+            except Exception as error:  # without its words, which may say what was typed
+                _log.error("mcilib: an event could not be read and was dropped (%s)", type(error).__name__)
                 continue
             if isinstance(event, list):
                 out += event

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from mcilib import limits
-from mcilib.consent import SCOPES
-from mcilib.delivery.control import delete_request
+from mcilib.consent import SCOPES, Exemption, ExemptScope
+from mcilib.delivery.control import PENDING, delete_request, exemption_request
 from mcilib.errors import McilibError
 from mcilib.events import Move
 from mcilib.protocols import (
@@ -238,8 +239,8 @@ def check_control(make: Callable[[], Spool]) -> None:
 
 
 def check_transport(make: Callable[[], Transport]) -> None:
-    """Against a receiver that accepts: a receipt for each batch and each control record, a resend is a duplicate, close
-    is harmless."""
+    """Against a receiver that accepts: a receipt for each batch and each control record, a resend is a duplicate, no
+    request for an exemption is decided by the way there, close is harmless."""
     transport = make()
     batches = [example_batch(1), example_batch(2)]
     reply = transport.send(batches)
@@ -259,6 +260,12 @@ def check_transport(make: Callable[[], Transport]) -> None:
         )
     again = transport.send_control(records[:1]).receipts[records[0].record_id].status
     assert again is ReceiptStatus.DUPLICATE, f"a control record sent again gets {again}"
+    scope = ExemptScope(scopes=("keys",))
+    ask = exemption_request(f"{3:032x}", "d" * 32, Exemption(uuid.uuid4().hex, scope, "medical", "", 0))(3)
+    for _ in range(2):
+        receipt = transport.send_control([ask]).receipts[ask.record_id]
+        assert receipt.status is not ReceiptStatus.REJECTED, f"an exemption was rejected: {receipt.reason}"
+        assert receipt.decision in ("", PENDING), "an exemption was decided though nobody decided it"
     assert not transport.send_control([]).receipts, "receipts for no control record"
     transport.close()
     transport.close()

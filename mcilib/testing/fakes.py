@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from mcilib.clock import Clock, ClockAnchor, SystemClock
 from mcilib.consent import Grant
+from mcilib.delivery.control import EXEMPTION, PENDING, kind_of
 from mcilib.errors import SpoolError
 from mcilib.events import Event, Move
 from mcilib.format.open_batch import OpenBatch
@@ -250,9 +251,11 @@ class MemorySpool:
 
 class FakeTransport:
     """Answers from a script of `Reply` values (or `Outcome`s), then takes everything; keeps it in `received`, and
-    control records in `controls`."""
+    control records in `controls`. A request for an exemption is `pending` until a test puts its id, with `approved` or
+    `denied`, into `decisions`."""
 
     def __init__(self, script: Iterable[Reply | Outcome] = ()) -> None:
+        self.decisions: dict[str, str] = {}
         self.received: dict[str, SealedBatch] = {}
         self.controls: dict[str, ControlRecord] = {}
         self.requests: list[list[str]] = []
@@ -263,7 +266,14 @@ class FakeTransport:
         return self._answer({batch.batch_id: batch for batch in batches}, self.received)
 
     def send_control(self, records: Sequence[ControlRecord], /) -> Reply:
-        return self._answer({record.record_id: record for record in records}, self.controls)
+        reply = self._answer({record.record_id: record for record in records}, self.controls)
+        asked = [record.record_id for record in records if kind_of(record) == EXEMPTION]
+        told = {
+            name: replace(reply.receipts[name], decision=self.decisions.get(name, PENDING))
+            for name in asked
+            if name in reply.receipts and not reply.receipts[name].decision
+        }
+        return replace(reply, receipts={**reply.receipts, **told})
 
     def _answer(self, sent: Mapping[str, _Sent], kept: dict[str, _Sent]) -> Reply:
         self.requests.append(list(sent))

@@ -437,7 +437,12 @@ def _window_main(display_name: str, server_pid: int) -> None:
     connection.sync()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    events, owner = connection.fileno(), sys.stdin.fileno()
+    # Not Display.close(), which flushes and waits, for a server that may be gone.
+    with contextlib.closing(connection.display.socket) as events:
+        _take_events(events.fileno(), sys.stdin.fileno(), server_pid)
+
+
+def _take_events(events: int, owner: int, server_pid: int) -> None:
     while True:
         readable = select.select([events, owner], [], [])[0]
         if owner in readable:

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("run", "end_to_end", "agent_cost", "capture_cost", "wire_size", "record_bursts", "fidelity")
+SCRIPTS = (
+    "run",
+    "end_to_end",
+    "agent_cost",
+    "capture_cost",
+    "wire_size",
+    "record_bursts",
+    "fidelity",
+    "gate",
+    "pause_latency",
+)
 KINDS = {"move", "press", "release", "scroll", "key_press", "key_release"}
 
 
@@ -35,6 +45,25 @@ def test_help_says_what_is_measured(name: str) -> None:
     assert "--json" in done.stdout
     assert "--quick" in done.stdout
     assert len(done.stdout.split("options:")[0]) > 200
+
+
+def test_the_gate_is_cut_out_and_measured() -> None:
+    results = figures("gate")["gate"]
+    assert {(r["kind"], r["bars"]) for r in results} == {
+        (kind, bars)
+        for kind in ("moves", "thinned moves", "clicks and keys")
+        for bars in ("", "scope", "program")
+    }
+    assert all(r["checked_us"] > 0 and r["unchecked_us"] > 0 for r in results)
+
+
+@pytest.mark.needs("Xvfb")
+def test_pauses_are_timed_and_nothing_is_captured_meanwhile() -> None:
+    results = figures("pause_latency")["pauses"]
+    assert [(r["what"], r["read_interval_s"]) for r in results] == [
+        ("everything", 0.1), ("everything", 1.0), ("the keyboard", 0.1), ("the keyboard", 1.0),
+    ]  # fmt: skip
+    assert all(r["captured_while_paused"] == 0 and 0 < r["p50_ms"] <= r["max_ms"] for r in results)
 
 
 @pytest.mark.needs("Xvfb")

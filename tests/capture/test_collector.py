@@ -666,7 +666,7 @@ def test_real_input_to_spool_and_idle_silence(tmp_path, xserver, monkeypatch):
         pause.wait(2.0)
         after = thread_cost(subject.threads())
         assert after.wakeups == before.wakeups, "a thread woke although there was no input"
-        assert after.threads == before.threads == 4
+        assert after.threads == before.threads == 5
     assert [event.x for event in events(tmp_path)] == list(range(100, 150))
 
 

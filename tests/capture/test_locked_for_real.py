@@ -53,7 +53,7 @@ class Machine:
 
 def capturing() -> set[str]:
     """Threads of sources."""
-    here = {"mcilib-session", "mcilib-recorder", "mcilib-uploader", "mcilib-resources"}
+    here = {"mcilib-session", "mcilib-recorder", "mcilib-uploader", "mcilib-resources", "mcilib-control"}
     return {t.name for t in threading.enumerate() if t.name.startswith("mcilib")} - here
 
 
@@ -129,6 +129,7 @@ def test_no_thread_of_capture_exists_or_wakes_while_input_comes(
         until(lambda: collector.statistics().capture.open_events == 0)
         threads = collector.threads()
         assert {t.name for t in threads if t.is_alive()} == {
+            "mcilib-control",
             "mcilib-session",
             "mcilib-resources",
             "mcilib-recorder",

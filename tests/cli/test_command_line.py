@@ -65,7 +65,7 @@ def test_the_reference_has_every_flag_of_each_command(name: str) -> None:
 
 def test_the_reference_has_every_exit_code() -> None:
     codes = re.findall(r"^  (\d+)  ", EXIT_CODES, re.MULTILINE)
-    assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "130", "141"]
+    assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "130", "141"]
     assert all(f"| {code} |" in REFERENCE for code in codes)
 
 

@@ -53,10 +53,21 @@ def test_completion_in_a_real_bash(mcilib: Run, here: Path) -> None:
     script = mcilib("completion", "bash").stdout
     assert complete(script, ["mcilib", "exp"]) == ["export"]
     assert complete(script, ["mcilib", "run", "--dr"]) == ["--drain"]
+    assert complete(script, ["mcilib", "exempt", "--h"]) == ["--help", "--hours"]
+    assert complete(script, ["mcilib", "exempt", "--reason", "med"]) == ["medical"]
+    assert complete(script, ["mcilib", "exempt", "--scope", "ti"]) == ["titles"]
     assert complete(script, ["mcilib", "export", "--format", ""]) == ["jsonl", "parquet", "trajectory"]
     assert complete(script, ["mcilib", "run", "--key-detail", "t"]) == ["timing"]
     assert complete(script, ["mcilib", "status", "--state", "afo"]) == ["afolder"]
+    assert complete(script, ["mcilib", "exemptions", "afo"]) == ["afolder"]
+    assert complete(script, ["mcilib", "exemptions", "afolder", "a"]) == ["approve"]
+    assert complete(script, ["mcilib", "exemptions", "afolder", "list", "--only", "p"]) == ["pending"]
     (here / "afile.key").touch()
     assert complete(script, ["mcilib", "run", "--rec"]) == ["--recipients"]
-    for words in (["run", "--recipients"], ["export", "--identity"], ["keygen", "-o"]):
+    for words in (
+        ["run", "--recipients"],
+        ["export", "--identity"],
+        ["keygen", "-o"],
+        ["inspect", "--identity"],
+    ):
         assert "afile.key" in complete(script, ["mcilib", *words, "afi"])

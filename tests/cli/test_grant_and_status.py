@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMAND, Background, Run, record, refused
+from commands import Background, Run, on_terminal, record, refused
 
 from mcilib.cli._plan import plan_rows
 from mcilib.consent import DEFAULT_POLICY, Grant
@@ -23,24 +19,6 @@ from mcilib.protocols import Fate
 from mcilib.testing.fakes import example_grant
 
 TERMS = ["--operator", "Example Lab", "--purpose", "a study", "--scope", "pointer,keys"]
-
-
-def on_terminal(*args: str, answer: str) -> tuple[int, str]:
-    """Runs the command with a terminal as stdin and stdout, and types the answer when it asks."""
-    master, slave = pty.openpty()
-    with subprocess.Popen([*COMMAND, *args], stdin=slave, stdout=slave, stderr=slave) as process:
-        os.close(slave)
-        seen, typed = "", False
-        while select.select([master], [], [], 20)[0]:
-            try:
-                seen += os.read(master, 4096).decode()
-            except OSError:  # the other side has closed
-                break
-            if not typed and seen.endswith("Type yes: "):
-                os.write(master, f"{answer}\n".encode())
-                typed = True
-        os.close(master)
-    return process.returncode, seen.replace("\r\n", "\n")
 
 
 # --- grant --------------------------------------------------------------------------------------------------
@@ -231,14 +209,15 @@ def test_status_with_an_unreadable_grant(mcilib: Run, granted: Path) -> None:
 def test_status_in_a_persons_words(mcilib: Run, granted: Path) -> None:
     record(granted, 3)
     found = rows(mcilib("status", "--state", granted).stdout)
-    assert found["Grant"].strip() == "Example Lab may collect keys, pointer"
-    assert found["For"].strip() == "tests"
+    assert found["Who collects"].strip() == "Example Lab"
+    assert found["What for"].strip() == "tests"
+    assert found["What"].strip() == "keys: the rhythm of keys, never which letter"
     assert found["Ends"].strip() == "when you delete it"
-    assert found["Running"].strip() == "no, nothing is collected now"
+    assert found["Now"].strip() == "no agent runs, nothing is collected now"
     assert found["Waiting"].strip().startswith("3 batches (")
     assert found["Delivered"].strip() == "0 batches"
     assert found["Lost"].strip() == "none"
-    assert found["State"].strip() == str(granted)
+    assert found["State folder"].strip() == str(granted)
 
 
 def test_unattended_comes_first_in_every_status(mcilib: Run) -> None:
@@ -253,7 +232,9 @@ def test_an_expired_grant_is_named(mcilib: Run, here: Path) -> None:
     from datetime import timedelta
 
     example_grant(expires_in=timedelta(seconds=-5)).save("state")
-    assert "(expired: nothing is collected or sent)" in mcilib("status", "--state", "state").stdout
+    shown = mcilib("status", "--state", "state").stdout
+    assert "(over: nothing is collected or sent)" in shown
+    assert "no agent runs, nothing is collected now; the grant is over" in shown
     assert status(mcilib, "state")["grant"]["expired"]
 
 
@@ -278,7 +259,9 @@ def test_status_beside_a_running_agent(
 ) -> None:  # fmt: skip
     agent = background("run", "--state", granted, "--endpoint", endpoint)
     agent.line("Collecting")
-    assert "yes, an agent records into this folder" in mcilib("status", "--state", granted).stdout
+    shown = mcilib("status", "--state", granted).stdout
+    assert f"an agent runs (process {agent.process.pid}) since 20" in shown
+    assert "and records into this folder" in shown
     assert status(mcilib, granted)["running"]
     assert agent.end().returncode == 0
     assert not status(mcilib, granted)["running"]
@@ -305,7 +288,7 @@ def test_what_was_used_in_a_persons_words(mcilib: Run, granted: Path) -> None:
     )
     found = rows(mcilib("status", "--state", granted).stdout)
     assert found["Used since 2026-01-05"].strip() == (
-        "3.6 s of CPU in 2.0 h (0.05 % of a core); 1,500 wake-ups; 2.0 KiB written, 4 fsyncs; "
+        "3.6 s of CPU in 2 h (0.05 % of a core); 1,500 wake-ups; 2.0 KiB written, 4 fsyncs; "
         "1.0 KiB sent, 3 requests, 1 in vain"
     )
     energy = found["Energy since 2026-01-05"].strip()

@@ -96,6 +96,22 @@ def test_an_object_store(
     assert post(url, example_batch().data) == 200
 
 
+def test_the_operators_token(here: Path, receiver: Callable[..., Receiver]) -> None:
+    """Another one than the devices': it sees what participants ask for, and theirs does not."""
+    (here / "devices").write_text("of-the-devices\n")
+    (here / "operator").write_text("of-the-operator\n")
+
+    def sees(url: str, token: str) -> int:
+        return urllib3.request(
+            "GET", f"{url}/v1/exemptions", headers={"Authorization": f"Bearer {token}"}
+        ).status
+
+    tokens = ["--token-file", "devices", "--operator-token-file", "operator"]
+    url = receiver(*tokens).url
+    assert (sees(url, "of-the-operator"), sees(url, "of-the-devices")) == (200, 401)
+    assert post(url, example_batch().data, Authorization="Bearer of-the-operator") == 401
+
+
 def test_the_file_and_flags_that_win(
     here: Path, tls: dict[str, Path], background: Callable[..., Background]
 ) -> None:

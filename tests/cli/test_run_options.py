@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mcilib.cli import _agent, _drain, _endpoint, main
 from mcilib.collector import Collector
 from mcilib.config import OPTIONS, Settings
 from mcilib.config.policies import policies_of
-from mcilib.consent import SCOPES
+from mcilib.consent import DEFAULT_POLICY, SCOPES
 from mcilib.delivery import http
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
@@ -70,6 +71,8 @@ COLLECTOR: dict[str, tuple[str, str | None, str, Any]] = {
     "upload.max_request_bytes": ("65536", None, "max_request_bytes", 65_536),
     "upload.hold_s": ("7200", "2h", "hold_s", 7_200.0),
     "upload.fallback_age_s": ("3600", None, "fallback_age_s", 3_600.0),
+    "consent.pause_cap_s": ("3600", "1h", "pause_cap_s", 3_600.0),
+    "consent.policy_file": ('"policy.txt"', None, "policy", DEFAULT_POLICY),
 }
 TRANSPORT: dict[str, tuple[str, str | None, str, Any]] = {
     "upload.endpoint": ('"http://127.0.0.1:9"', "http://127.0.0.1:9", "", "http://127.0.0.1:9"),
@@ -115,14 +118,14 @@ def cases(table: Mapping[str, tuple[str, str | None, Any, Any]]) -> list[tuple[s
 
 @pytest.fixture
 def folders(granted: Path, here: Path) -> Path:
-    granted.rename(here / "st")
-    (here / "state").symlink_to("st")
+    shutil.copytree(granted, here / "st")
     (here / "token").write_text("s3cret")
+    (here / "policy.txt").write_text(DEFAULT_POLICY)
     return here
 
 
 def test_the_tables_are_complete() -> None:
-    sections = ("agent", "batch", "seal", "spool", "upload", "adapt")
+    sections = ("agent", "batch", "seal", "spool", "upload", "adapt", "consent")
     ours = {name for name in OPTIONS if name.partition(".")[0] in sections}
     assert ours == {
         *COLLECTOR,
@@ -275,7 +278,8 @@ def test_sources_start_in_an_order_of_their_own(folders: Path, monkeypatch: pyte
 def test_window_detail(how: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(Collector, ends=True)
     monkeypatch.setattr(_agent, "Collector", spy)
-    example_grant("apps", "titles").save(folders / "st")
+    for state in ("st", "state"):
+        example_grant("apps", "titles").save(folders / state)
     args = ["run", "--state", str(folders / "st"), "--endpoint", "http://127.0.0.1:9"]
     if how != "not at all":
         args = command("agent.window_detail", ('"title"', "title", "", None), how, folders)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from buses import BusDaemon
 from commands import COMMAND, START, Background, Done, Run, kinds, record, refused
 from waiting import until
 
 from mcilib.consent import Grant
+from mcilib.errors import IndicatorError
 from mcilib.testing.xvfb import VirtualDisplay
 
 TERMS = ["--operator", "Lä", "--purpose", "żółw", "--scope", "pointer,keys"]
@@ -44,14 +46,27 @@ def spool(granted: Path) -> Path:
 @pytest.mark.x11
 def test_run_without_stdout(here: Path, granted: Path, endpoint: str, xserver: VirtualDisplay) -> None:
     done = redirected(">&-", "run", "--state", granted, "--endpoint", endpoint, "--for", "1s")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.startswith("mcilib: Recording has begun. Who collects: Example Lab. ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.x11
+def test_an_agent_that_nobody_can_see_does_not_start(
+    here: Path, granted: Path, endpoint: str, xserver: VirtualDisplay
+) -> None:
+    """No stdout, no stderr, and nobody who shows notes."""
+    done = redirected(">&- 2>&-", "run", "--state", granted, "--endpoint", endpoint, "--for", "1s")
+    assert done.returncode == IndicatorError.exit_code
+    assert not list((granted / "spool" / "ready").glob("*"))
 
 
 @pytest.mark.x11
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc on this system")
 def test_no_file_of_ours_gets_the_number_of_a_closed_stream(
-    here: Path, granted: Path, endpoint: str, xserver: VirtualDisplay
+    here: Path, granted: Path, endpoint: str, xserver: VirtualDisplay, session_bus: BusDaemon
 ) -> None:
+    session_bus.run("org.freedesktop.Notifications", "--session", "--template", "notification_daemon")
     command = [*COMMAND, "run", "--state", str(granted), "--endpoint", endpoint]
     with subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]) as agent:
         try:
@@ -137,7 +152,7 @@ def test_what_the_terminal_cannot_show_is_escaped(ascii_only: None, mcilib: Run)
     done = mcilib("grant", "--state", "state", *TERMS)
     assert done.returncode == 0
     assert "L\\xe4" in done.stdout
-    assert "L\\xe4 may collect" in mcilib("status", "--state", "state").stdout
+    assert "Who collects:  L\\xe4" in mcilib("status", "--state", "state").stdout
     assert Grant.load("state").operator == "Lä"
 
 

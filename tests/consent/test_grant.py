@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mcilib import Grant, GrantError
+from mcilib.clock import ClockAnchor
 from mcilib.consent import SCOPES, Gate
 from mcilib.events import EVENT_TYPES, Focus, Move
 from mcilib.testing.fakes import example_grant
@@ -188,23 +189,24 @@ def test_unattended_says_that_nobody_was_asked():
 def test_the_gate_holds_to_scopes_and_time():
     gate = Gate(example_grant("pointer", expires_in=timedelta(hours=1)))
     end = gate.grant.expires_ns or 0
-    assert gate.admits("move", end - 1)
-    assert gate.admits("gap", end - 1)
-    assert gate.admits("display", end - 1)
-    assert not gate.admits("key_press", end - 1)
-    assert not gate.admits("layout", end - 1)
-    assert not gate.admits("move", end)
+    anchor = ClockAnchor(0, 0)  # monotonic time is wall time
+    assert gate.admits("move", end - 1, anchor)
+    assert gate.admits("gap", end - 1, anchor)
+    assert gate.admits("display", end - 1, anchor)
+    assert not gate.admits("key_press", end - 1, anchor)
+    assert not gate.admits("layout", end - 1, anchor)
+    assert not gate.admits("move", end, anchor)
     assert gate.closed(end - 1) is None
     assert "expired" in (gate.closed(end) or "")
     assert Gate(example_grant()).closed(2**62) is None
-    assert Gate(example_grant("keys")).admits("layout", 0)
-    assert not Gate(example_grant("keys")).admits("display", 0)
+    assert Gate(example_grant("keys")).admits("layout", 0, anchor)
+    assert not Gate(example_grant("keys")).admits("display", 0, anchor)
 
 
 def test_what_no_scope_covers_is_never_admitted():
     gate = Gate(example_grant())
-    assert not gate.admits("focus", 0), "neither apps nor titles is granted"
-    assert not gate.admits("of a version to come", 0)
+    assert not gate.admits("focus", 0, ClockAnchor(0, 0)), "neither apps nor titles is granted"
+    assert not gate.admits("of a version to come", 0, ClockAnchor(0, 0))
 
 
 def test_the_words_of_a_scope_name_all_that_it_covers():
@@ -234,8 +236,8 @@ def test_every_kind_of_event_has_one_scope():
 def test_a_title_is_of_its_own_scope(scopes, title):
     focus = Focus(1, "editor", "a letter", 1, 2, 3, 4)
     gate = Gate(example_grant(*scopes))
-    assert gate.admits("focus", 0)
-    assert not gate.admits("move", 0)
+    assert gate.admits("focus", 0, ClockAnchor(0, 0))
+    assert not gate.admits("move", 0, ClockAnchor(0, 0))
     assert gate.cut(focus) == replace(focus, title=title)
     assert gate.cut(Focus(1, "editor")) == Focus(1, "editor")
     assert gate.cut(Move(1, 2, 3)) == Move(1, 2, 3)

@@ -12,23 +12,20 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import faultpoints
-import powercut
 import pytest
+from deaths import EVERY, Place, places
 from powercut import Cut
 from spool_model import CAUSES, Model
 
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.protocols import ControlRecord, Fate, SealedBatch
 
-EVERY = os.environ.get("MCILIB_CRASH") == "all"
 MAX_FILES, MAX_BYTES = 3, 2_000
 
 SCRIPT: list[tuple[Any, ...]] = [
@@ -163,55 +160,9 @@ def check(folder: Path, steps: int) -> bool:
     return step[0] == "settle" and step[2] is Fate.DELIVERED and name(step[1]) in present
 
 
-class Place:
-    """Where spools die. Without a disk: by SIGKILL alone."""
-
-    def __init__(self, folder: Path, disk: powercut.Disk | None, cut: Cut | None) -> None:
-        self.root = disk.path if disk is not None else folder
-        self.folder = self.root / "spool"
-        self._disk, self.cut = disk, cut
-        self._kept = folder / "kept"
-
-    def die(self, work: Callable[[Callable[[str], None]], None], number: int) -> tuple[bool, list[str], str]:
-        """Runs `work` up to its `number`-th file operation. Did it end before, what it said, the operation."""
-        with faultpoints.Stopped(work) as child:
-            ended = not child.run_to(number)
-            if self._disk is not None and self.cut is not None:
-                self._disk.cut(self.cut)
-            child.kill()
-            said, operation = child.said(), child.name
-        if self._disk is not None:
-            self._disk.restore()
-        return ended, said, operation
-
-    def keep(self) -> None:
-        shutil.rmtree(self._kept, ignore_errors=True)
-        shutil.copytree(self.folder, self._kept)
-
-    def bring_back(self) -> None:
-        """The folder as it was kept, durably."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(self._kept, self.folder)
-        self._sync()
-
-    def empty(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._sync()
-
-    def _sync(self) -> None:
-        if self._disk is not None:
-            self._disk.sync()
-
-
 @pytest.fixture(params=[None, *Cut], ids=["process-death", "power-cut-early", "power-cut-late"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if (why := faultpoints.supported()) is not None:
-        pytest.skip(why)
-    with ExitStack() as stack:
-        disk = stack.enter_context(powercut.disk(tmp_path)) if request.param is not None else None
-        memory = powercut.memory(tmp_path)
-        stack.callback(shutil.rmtree, memory)
-        yield Place(memory, disk, request.param)
+    yield from places(tmp_path, "spool", request.param)
 
 
 @dataclass

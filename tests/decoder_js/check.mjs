@@ -56,6 +56,7 @@ function shapeOf({ version, header, metadata, rows }) {
         dropped: Object.fromEntries(metadata.lost),
       },
       clocks: Object.fromEntries(metadata.sources),
+      ...(metadata.audit && { audit: metadata.audit }),
       ...(metadata.backends.size > 0 && { backends: Object.fromEntries(metadata.backends) }),
       levers: Object.fromEntries(metadata.plan),
       reasons: metadata.reasons,

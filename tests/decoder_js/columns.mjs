@@ -5,7 +5,7 @@ import { Refusal } from "./refusal.mjs";
 
 const KNOWN = "xytvuwChrkijapqBbEesdclGgYLATWzMSDPRH";
 /** Columns of several letters that are not skipped. */
-const KNOWN_LONGER = ["by"];
+const KNOWN_LONGER = ["by", "audit"];
 const MOST_COLUMNS = 64;
 const MOST_ENTRIES = 262144;
 const MOST_TEXT = 512;

@@ -68,6 +68,7 @@ function metadataOf(columns) {
     reasons: columns.array("R"),
   };
   metadata.backends = backendsOf(columns, [...metadata.sources.keys()]);
+  metadata.audit = auditOf(columns);
   if (!isText(metadata.platform, 128)) throw new Refusal("M1", "M[5] is over 128 bytes");
   if (metadata.reasons.length > MOST_PAIRS || !metadata.reasons.every((reason) => isText(reason, 256))) throw new Refusal("M3", "R is not up to 32 texts of up to 256 bytes");
   return metadata;
@@ -97,6 +98,14 @@ function backendsOf(columns, sources) {
     backends.set(sources[n], word);
   });
   return backends;
+}
+
+/** The head of the audit log, in hex digits; empty when it is not said. */
+function auditOf(columns) {
+  if (!columns.has("audit")) return "";
+  const audit = columns.get("audit");
+  if (!(audit instanceof Uint8Array) || audit.length !== 32) throw new Refusal("M5", "audit is not 32 bytes");
+  return Buffer.from(audit).toString("hex");
 }
 
 /** The value of a lever, or undefined. */

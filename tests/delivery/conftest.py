@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import uuid
@@ -85,32 +84,6 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         pytest.skip("asks /proc which file is fsynced")
     monkeypatch.setattr(os, "fsync", fsync)
     return names
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """`small_disk()` mounts a file system of 1 MB; `small_disk.remount("ro")` and so on by `mount`."""
-    mounted: list[Path] = []
-
-    def mount(*, options: str = "size=1m") -> Path:
-        place = tmp_path / f"disk{len(mounted)}"
-        place.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True, text=True
-        )
-        if done.returncode != 0:
-            reason = f"cannot mount a small file system: {done.stderr.strip()}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
-        mounted.append(place)
-        return place
-
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mounts a tmpfs: Linux only")
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 # --- servers ------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_what_is_no_record(data, message):
 
 
 def test_a_kind_of_a_later_version_is_a_record():
-    assert parse(json.dumps({"record": "1" * 32, "kind": "exemption"}).encode())["kind"] == "exemption"
+    assert parse(json.dumps({"record": "1" * 32, "kind": "later"}).encode())["kind"] == "later"
 
 
 # --- in the spool -------------------------------------------------------------------------------------------

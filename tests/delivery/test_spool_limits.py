@@ -336,3 +336,17 @@ def test_the_options_of_a_collector_are_those_of_its_spool(small_disk, seal):
         file.write_bytes(bad.data[:-1] + bytes([bad.data[-1] ^ 1]))
         assert spool.read(bad.batch_id) is None
         assert lost() == {"evicted": 6, "expired": 2, "damaged": 1}
+
+
+def test_a_collector_can_be_told_to_leave_less_free(small_disk):
+    """Less than by default, which is a tenth of this disk."""
+    disk = small_disk(options="size=8m")
+    collector = Collector(
+        sources=[FakeSource()], grant=example_grant(), state_dir=disk / "state", spool_min_free_bytes=100_000
+    )
+    (disk / "state").mkdir()
+    with collector.spool as spool:
+        spool.commit(example_batch)
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 600_000))
+        spool.commit(example_batch)
+        assert len(spool.waiting()) == 2

@@ -148,6 +148,7 @@ class Session:
         }
         (folder.parent / "home").mkdir(parents=True, exist_ok=True)
         self.background: list[tuple[str, subprocess.Popen[str]]] = []
+        self.working = ExitStack()
         self._give_certificates()
 
     def _give_certificates(self) -> None:
@@ -196,14 +197,21 @@ class Session:
             assert matches(shown, said), f"{block}: {line}\nsays\n{said}\nnot\n{shown}"
 
     def _in_background(self, block: Block, line: str) -> None:
+        """A receiver, or an agent; on its display somebody works as long as it runs."""
         process = subprocess.Popen(
             ["sh", "-c", f"exec {line}"], cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.background.append((f"{block}: {line}", process))
         assert process.stdout is not None
-        first = process.stdout.readline()
-        assert "Receiving at" in first, f"{block}: {line}\n{first}{process.stdout.read()}"
+        ready = "Collecting" if line.startswith("mcilib run") else "Receiving at"
+        said = ""
+        while ready not in said:
+            more = process.stdout.readline()
+            assert more, f"{block}: {line}\n{said}"
+            said += more
+        if line.startswith("mcilib run"):
+            self.working.enter_context(somebody_works(self.display))
 
     def _to_its_end(self, line: str) -> tuple[str, int]:
         """Runs a command with somebody at its terminal, who says yes, works, and presses Ctrl-C in the end."""
@@ -240,6 +248,7 @@ class Session:
 
     def end(self) -> None:
         """Ctrl-C for what still runs in the background."""
+        self.working.close()
         for name, process in self.background:
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=10)

@@ -479,7 +479,7 @@ def test_seal_says_whose_it_is_under_which_grant_and_what_is_not_in_it():
     sealed = _sealed(
         _filled(_move(5_010)), sequence=77, batch_id="0123456789abcdef" * 2, coverage=coverage,
         levers={"motion": "thinned", "tolerance_px": 2}, reasons=("battery below 20 %",),
-        backends={"pointer": "xrecord"},
+        backends={"pointer": "xrecord"}, audit="0a" * 32,
     )  # fmt: skip
     batch = decode(sealed.data)
     header, about = batch.header, batch.metadata
@@ -491,7 +491,7 @@ def test_seal_says_whose_it_is_under_which_grant_and_what_is_not_in_it():
         GRANT.digest,
     )
     assert (about.boot, about.anchor, about.clocks) == ("b0" * 8, ANCHOR, {"pointer": "trace"})
-    assert about.backends == {"pointer": "xrecord"}
+    assert (about.backends, about.audit) == ({"pointer": "xrecord"}, "0a" * 32)
     assert (about.coverage, about.levers) == (coverage, {"motion": "thinned", "tolerance_px": 2})
     assert about.reasons == ("battery below 20 %",)
     assert about.software.startswith("mcilib/")

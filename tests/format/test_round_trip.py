@@ -158,6 +158,7 @@ def test_everything_about_a_batch_is_read_back():
         coverage=Coverage(1, 2, 3, 4, {"spool": 5, "of mine": 6}),
         levers={"capture": True, "motion": "thinned", "px": 2.5, "age_s": 300, "none": None},
         reasons=("battery at 12 %", "metered"),
+        audit="0a" * 32,
     )  # fmt: skip
     head = header(sequence=10**16 - 1)
     assert decode(encode(Batch(head, about, ()))) == Batch(head, about, ())
@@ -354,6 +355,9 @@ def test_the_range_of_positions_shrinks_with_the_quantum():
         {"clocks": {"pointer": None}},
         {"backends": {"keyboard": "xrecord"}},
         {"backends": {"pointer": None}},
+        {"audit": "0A" * 32},
+        {"audit": "0a" * 31},
+        {"audit": "0a" * 32 + "\n"},
         {"backends": {"pointer": "x" * 129}},
         {"clocks": {f"source{n}": "x11" for n in range(33)}},
         {"coverage": Coverage(dropped={"spool": -1})},

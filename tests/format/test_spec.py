@@ -46,6 +46,7 @@ def test_columns_are_written_in_the_order_of_the_document():
         levers={"motion": "none"},
         backends={"pointer": "pynput"},
         reasons=("a test",),
+        audit="a0" * 32,
     )
     written = list(columns_of(encode(everything)))
     assert written == [name for name in ORDER if name in written]
@@ -59,7 +60,7 @@ def test_every_column_is_explained(name):
 
 def test_no_other_column_is_known():
     known = {name for name in map(chr, range(33, 127)) if _is_known(name)}
-    assert known | {"by"} == set(ORDER)
+    assert known | {"by", "audit"} == set(ORDER)
 
 
 def _is_known(name: str) -> bool:

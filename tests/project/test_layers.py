@@ -14,10 +14,11 @@ PACKAGE = ROOT / "mcilib"
 
 # From the bottom to the top. A name covers the module and everything below it; the longest name wins.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "words": ("errors", "digest", "clock", "limits"),
+    "words": ("errors", "digest", "clock", "limits", "files", "language"),
     "contracts": ("events", "policy.state", "protocols", "statistics"),
     "pure": ("consent", "privacy", "policy", "sampler", "format", "delivery", "delivery.retry"),
     "effects": (
+        "indicator",
         "sources",
         "resources",
         "delivery.spool",
@@ -25,7 +26,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "delivery.folder",
         "delivery.objectstore",
     ),
-    "workers": ("batching", "recorder", "capture", "governor", "delivery.uploader"),
+    "workers": (
+        "batching",
+        "guarding",
+        "recorder",
+        "capture",
+        "governor",
+        "erasure",
+        "participant",
+        "channel",
+        "delivery.uploader",
+        "controls",
+    ),
     "collector": ("collector",),
     "edges": ("reader", "receiver", "cli", "config", "testing", "__main__"),
 }

@@ -62,7 +62,7 @@ def test_deletion_is_carried_out_and_confirmed(url, ask, post, frame, copies, fo
 @pytest.mark.parametrize(
     ("record", "record_id", "reason"),
     [
-        (wish(kind="exemption"), R, "does not know"),
+        (wish(kind="later"), R, "does not know"),
         ({"record": R}, R, "does not know"),
         (wish(participant="x"), R, "participant"),
         (wish(participant="../" * 8), R, "participant"),

@@ -33,7 +33,7 @@ def play(batch: OpenBatch, events: Sequence[Event], splits: Sequence[int] = ()) 
     waiting, pieces = deque(events), [*splits, len(events)]
     while waiting:
         most = max(1, min(pieces.pop(0) if len(pieces) > 1 else pieces[0], len(waiting)))
-        taken = batch.take_moves(waiting, most, 2**63) if isinstance(batch, ThinnedBatch) else 0
+        taken = batch.take_moves(waiting, most, -(2**63), 2**63) if isinstance(batch, ThinnedBatch) else 0
         if not taken:
             assert batch.add(waiting.popleft())
     return batch
@@ -323,9 +323,9 @@ def test_a_full_batch_takes_what_needs_no_row():
     batch = ThinnedBatch(ANCHOR, 2, motion=Motion.THINNED, tolerance_px=1.0)
     assert batch.add(Move(10**15, 0, 0))
     straight: deque[Event] = deque(Move(10**15 + n * MS, n, 0) for n in range(1, 20))
-    assert batch.take_moves(straight, len(straight), 2**63) == 19
+    assert batch.take_moves(straight, len(straight), -(2**63), 2**63) == 19
     corner: deque[Event] = deque([Move(10**15 + 20 * MS, 0, 500)])
-    assert batch.take_moves(corner, 1, 2**63) == 0
+    assert batch.take_moves(corner, 1, -(2**63), 2**63) == 0
     assert len(corner) == 1
     assert not batch.add(corner[0])
     assert batch._x == [0, 19]

@@ -122,6 +122,7 @@ def test_narrowing_while_it_runs_loses_no_click(xserver, heard):
     assert {x // 100 for kind, x, *_ in heard.events if kind == "left"} == set(range(8))
 
 
+@pytest.mark.alone
 def test_narrowing_in_the_midst_of_clicks_loses_none(xserver, heard):
     ended = threading.Event()
 

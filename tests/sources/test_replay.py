@@ -21,7 +21,7 @@ from mcilib import (
     TraceError,
 )
 from mcilib.testing.conformance import check_source
-from mcilib.testing.fakes import ListSink, example_grant
+from mcilib.testing.fakes import ListSink, ManualClock, example_grant
 
 POINTER = """t_ns,kind,x,y,button
 1000000000,move,10,20,
@@ -104,6 +104,11 @@ def test_a_modifier_whose_release_is_missing_names_no_letters(tmp_path):
     assert keys == ["modifier", "ctrl+c", "letter", "letter"]
 
 
+def test_times_are_those_of_the_clock(pointer_trace):
+    events = played(ReplaySource(pointer_trace, speed=None, clock=ManualClock(monotonic_ns=5)))
+    assert events[0].t_ns == 5
+
+
 @pytest.mark.parametrize(("speed", "least_s"), [(1.0, 0.4), (4.0, 0.1)])
 def test_its_own_pace_and_others(pointer_trace, speed, least_s):
     began = time.monotonic()
@@ -122,7 +127,12 @@ def test_as_fast_as_it_is_taken_loses_nothing(tmp_path):
         + "".join(f"{n * 1_000_000},move,{n % 999},{n % 777},\n" for n in range(rows))
     )
     source = ReplaySource(path, speed=None)
-    with Collector(sources=[source], grant=example_grant(), state_dir=tmp_path / "state") as collector:
+    options = {
+        "grant": example_grant(),
+        "state_dir": tmp_path / "state",
+        "policies": (),
+    }  # nothing is thinned
+    with Collector(sources=[source], **options) as collector:
         assert source.wait(60)
         until(lambda: sum(collector.statistics().capture.captured.values()) == rows)
         assert collector.statistics().capture.dropped == {}

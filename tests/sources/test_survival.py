@@ -15,6 +15,8 @@ import pytest
 from waiting import until
 
 from mcilib import DisplayError, Gap, KeyboardSource, PointerSource
+from mcilib.clock import SystemClock
+from mcilib.sources._listening import _FreezeWatch
 from mcilib.testing.fakes import ListSink
 
 SOURCES = [PointerSource, KeyboardSource]
@@ -266,3 +268,12 @@ except DisplayError:
 """
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30)
     assert done.stdout.strip() == "heard", done.stderr
+
+
+def test_a_connection_that_is_there_only_after_stop_is_closed(xserver):
+    """`stop` in the middle of a start, as when the participant pauses just then: nobody would close it."""
+    stopping = threading.Event()
+    watch = _FreezeWatch("pointer", lambda *_: None, SystemClock(), stopping)
+    stopping.set()
+    watch.connect()
+    assert watch._display.display.socket.fileno() == -1

@@ -223,16 +223,17 @@ def test_no_title_passes_without_its_scope(program, manager, scopes, title):
 
 
 @pytest.mark.alone
-@pytest.mark.slow
-def test_nothing_wakes_while_nothing_happens(xserver, program, manager):
+def test_nothing_wakes_while_nothing_happens(xserver, program, manager, monkeypatch):
     """With all sources of one collector, over some seconds."""
+    monkeypatch.setattr(limits, "WATCH_WINDOW_S", 1.0)  # so long a display is asked whether it is alive
+    monkeypatch.setattr(limits, "WATCH_INTERVAL_S", 0.2)
     manager.use(program.open("Editor", "one"))
     sources = [PointerSource(), KeyboardSource(), DisplaySource(), WindowSource(titles=True)]
     sink = KeySink()
     for source in sources:
         source.read_with(sources[0])
         source.start(sink)
-    time.sleep(limits.WATCH_WINDOW_S + 3)  # as long as a display is asked whether it is alive
+    time.sleep(limits.WATCH_WINDOW_S + 2)
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("mcilib-")]
     assert len(threads) == 2
     before = thread_cost(threads).wakeups

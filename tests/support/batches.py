@@ -233,6 +233,7 @@ METADATA: st.SearchStrategy[Metadata] = st.builds(
     coverage=COVERAGES,
     levers=st.dictionaries(_NAMES, _LEVERS, max_size=4),
     reasons=st.lists(_TEXTS, max_size=3).map(tuple),
+    audit=st.just("") | _hex(64),
 ).flatmap(_heard)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import selectors
 import signal
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,30 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> s
     return lines[0]
 
 
+def on_terminal(*args: str, answer: str) -> tuple[int, str]:
+    """Runs the command with a terminal as stdin and stdout, and types the answer when it asks."""
+    master, slave = pty.openpty()
+    with subprocess.Popen([*COMMAND, *args], stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        seen, typed = "", False
+        while select.select([master], [], [], 20)[0]:
+            try:
+                seen += os.read(master, 4096).decode()
+            except OSError:  # the other side has closed
+                break
+            if not typed and seen.endswith("Type yes: "):
+                os.write(master, f"{answer}\n".encode())
+                typed = True
+        os.close(master)
+    return process.returncode, seen.replace("\r\n", "\n")
+
+
 class Background:
     """A command that goes on. `line` waits for a line of its output that holds some text."""
 
-    def __init__(self, *args: str | Path, **more: Any) -> None:
+    def __init__(self, *args: str | Path, prefix: Sequence[str] = (), **more: Any) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *map(str, args)],
+            [*prefix, *COMMAND, *map(str, args)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -390,6 +390,10 @@ def _about() -> dict[str, Case]:
         "backends_of_no_source": by_hand(
             "an empty column of backends, and no sources", "N1", {"M": ABOUT, "by": []}, canonical=False
         ),
+        "audit": by_hand(
+            "the head of the participant's audit log", "M5",
+            {"M": ABOUT, "R": ["why"], "audit": bytes(range(32))}, reasons=("why",), audit=bytes(range(32)).hex(),
+        ),
         "levers_extreme": by_hand(
             "the largest and smallest integer of a plan, one like a number of a word, and a float", "M3",
             {"M": ABOUT, "P": ["most", 2**63 - 1, "least", -(2**63) + 1, "word", 0, "text", "0", "float", 5e-324]},

@@ -29,6 +29,7 @@ from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Uploader
 from mcilib.errors import ConfigError, DeliveryError, GrantError, StoreError
+from mcilib.indicator import TerminalIndicator
 from mcilib.sources._x11 import on_x11
 from mcilib.sources.display import DisplaySource
 from mcilib.sources.keyboard import KeyboardSource
@@ -119,6 +120,7 @@ class Demo:
         collector = Collector(
             sources=[*displays, KeyboardSource(), PointerSource()],
             grant=grant, state_dir=state, batch_max_events=BATCH_EVENTS, policies=(),
+            indicator=TerminalIndicator(self._words),
         )  # fmt: skip
         self._stack.callback(collector.stop)
         collector.start()

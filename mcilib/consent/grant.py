@@ -1,4 +1,4 @@
-"""May it be collected at all: the grant a participant gave, and the gate that holds everything to it.
+"""The grant that a participant gave.
 
 A grant is a value one must hold: `Collector.start` refuses without one. It is checked when an event is
 captured, when a batch is committed and before each request; its digest is in every batch.
@@ -13,7 +13,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any, TextIO
 from mcilib import limits
 from mcilib.digest import sha256
 from mcilib.errors import GrantError
-from mcilib.events import Event, Focus
+from mcilib.files import write_private
+from mcilib.language import Words, is_yes, marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class Scope:
     """What one scope of a grant covers, in words, by source and by kind of event."""
 
     words: str
+    """In full, as the grant has it (English; `mcilib.language` has others)."""
+    short: str
+    """In a few words."""
     sources: tuple[str, ...]
     kinds: tuple[str, ...]
 
@@ -40,31 +44,42 @@ class Scope:
 SCOPES: Mapping[str, Scope] = MappingProxyType(
     {
         "pointer": Scope(
-            "where the pointer moves, which buttons are pressed, scrolling, and how the displays are arranged",
+            marked(
+                "where the pointer moves, which buttons are pressed, scrolling, and how the displays are arranged"
+            ),
+            marked("the pointer"),
             ("pointer", "display"),
             ("move", "press", "release", "scroll", "display"),
         ),
         "keys": Scope(
-            "when keys go down and up and of which class they are (letter, digit, ...), never which letter; "
-            "shortcuts with ctrl or cmd by name; the keyboard layout",
+            marked(
+                "when keys go down and up and of which class they are (letter, digit, ...), never which letter; "
+                "shortcuts with ctrl or cmd by name; the keyboard layout"
+            ),
+            marked("the rhythm of keys, never which letter"),
             ("keyboard",),
             ("key_press", "key_release", "layout"),
         ),
         "apps": Scope(
-            "which program the window in use belongs to, and where on the displays that window is",
+            marked("which program the window in use belongs to, and where on the displays that window is"),
+            marked("the program in use"),
             ("window",),
             ("focus",),
         ),
         "titles": Scope(
-            "which program the window in use belongs to, where on the displays that window is, and the title of that "
-            "window, which can name documents, web pages and people",
+            marked(
+                "which program the window in use belongs to, where on the displays that window is, and the title of "
+                "that window, which can name documents, web pages and people"
+            ),
+            marked("the program in use and the titles of its windows"),
             ("window",),
             ("focus",),
         ),
     }
 )
 
-DEFAULT_POLICY = """\
+DEFAULT_POLICY = marked(
+    """\
 What you do with the pointer, the keyboard and windows is recorded, as far as
 the scopes above say, to train and evaluate computer programs that use
 computers.
@@ -72,14 +87,20 @@ The text you type is not recorded. The recording says when it runs and stops
 when you stop it. What waits on this device lies in a folder of yours, which
 you can read and delete.
 """
+)
 
-_FOREVER_NS = 2**63
 _PLAIN = "Use plain text: control characters could hide what a participant agrees to."
 _WIDTH = 80
 _FILE_MAX_BYTES = 1024 * 1024
 _ID = re.compile("[0-9a-f]{32}")
-_GIVEN_VIA = ("terminal", "host", "unattended")
-_FILE = "grant.json"
+VIA_WORDS = {
+    "terminal": marked("on a terminal"),
+    "host": marked("in the program that records"),
+    "panel": marked("on the page of the program that records"),
+    "unattended": marked("unattended (nobody was asked on this device)"),
+}
+GRANT_FILE = "grant.json"
+"""Its name in the state folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +121,7 @@ class Grant:
     scopes: tuple[str, ...]
     """Sorted names out of `SCOPES`."""
     policy: str
-    """The text that was agreed to."""
+    """The text that was agreed to. `policy_digest` tells it from others."""
     language: str
     """Of the policy text (BCP 47)."""
     given_at: str
@@ -137,8 +158,8 @@ class Grant:
         for name in ("operator", "purpose"):
             if not getattr(self, name).strip():
                 raise GrantError(f"The grant names no {name}", f"Say who collects and what for ({name}).")
-        if self.given_via not in _GIVEN_VIA:
-            raise GrantError(f"given_via is {self.given_via!r}", f"Use one of {', '.join(_GIVEN_VIA)}.")
+        if self.given_via not in VIA_WORDS:
+            raise GrantError(f"given_via is {self.given_via!r}", f"Use one of {', '.join(VIA_WORDS)}.")
         for stamp in (self.given_at, self.expires_at):
             if stamp is not None:
                 _parse_time(stamp)
@@ -184,6 +205,7 @@ class Grant:
         purpose: str,
         scopes: Iterable[str],
         policy: str = DEFAULT_POLICY,
+        language: str = "en",
         expires_in: timedelta | None = None,
         earlier: Grant | None = None,
         stdin: TextIO | None = None,
@@ -195,18 +217,29 @@ class Grant:
         """
         stdin, stdout = stdin or sys.stdin, stdout or sys.stdout
         grant = cls.give(
-            operator=operator, purpose=purpose, scopes=scopes, policy=policy,
+            operator=operator, purpose=purpose, scopes=scopes, policy=policy, language=language,
             given_via="terminal" if stdin.isatty() else "unattended", expires_in=expires_in, earlier=earlier,
         )  # fmt: skip
-        print(grant.describe(), "", "Do you agree? Type yes: ", sep="\n", end="", file=stdout, flush=True)
-        if stdin.readline().strip().lower() not in ("yes", "y"):
-            raise GrantError("No grant was given", "Nothing is collected. Ask again when you have decided.")
+        tr = Words(language)
+        print(
+            grant.describe(),
+            "",
+            tr("Do you agree? Type yes: "),
+            sep="\n",
+            end="",
+            file=stdout,
+            flush=True,
+        )
+        if not is_yes(stdin.readline(), tr):
+            raise GrantError(
+                tr("No grant was given"), tr("Nothing is collected. Ask again when you have decided.")
+            )
         return grant
 
     @classmethod
     def load(cls, state_dir: str | os.PathLike[str]) -> Grant:
         """The grant recorded in `state_dir`. Raises `GrantError` when there is none or it cannot be read."""
-        path = Path(state_dir) / _FILE
+        path = Path(state_dir) / GRANT_FILE
         again = "Give it again with `mcilib grant`."
         try:
             if path.exists() and not path.is_file():  # a pipe would be waited for
@@ -234,16 +267,10 @@ class Grant:
     def save(self, state_dir: str | os.PathLike[str]) -> Path:
         """Records the grant in `state_dir` (made with mode 0700; file 0600, atomic, fsynced)."""
         folder = Path(state_dir)
-        path = folder / _FILE
-        temporary = folder / f".{_FILE}.{os.getpid()}"
+        path = folder / GRANT_FILE
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump(asdict(self), file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_private(path, json.dumps(asdict(self), indent=1).encode())
         except OSError as error:
             raise GrantError(
                 f"The grant cannot be written to {folder} ({_reason(error)})",
@@ -256,6 +283,11 @@ class Grant:
         """SHA-256 over the canonical JSON of all fields, 64 hex digits."""
         return _digest(self)
 
+    @property
+    def policy_digest(self) -> str:
+        """SHA-256 over the text of the policy, but for space around it, 64 hex digits."""
+        return sha256(self.policy.strip().encode()).hex()
+
     def covers(self, scope: str) -> bool:
         """Whether a source of this scope may be started. Who may have titles may have their programs."""
         return scope in self.scopes or (scope == "apps" and "titles" in self.scopes)
@@ -266,6 +298,11 @@ class Grant:
         return expires_ns is not None and wall_ns >= expires_ns
 
     @property
+    def given_ns(self) -> int:
+        """Unix time in nanoseconds."""
+        return int(_parse_time(self.given_at).timestamp()) * 1_000_000_000
+
+    @property
     def expires_ns(self) -> int | None:
         """The moment of expiry as Unix time in nanoseconds; None when there is none."""
         if self.expires_at is None:
@@ -273,20 +310,27 @@ class Grant:
         return int(_parse_time(self.expires_at).timestamp()) * 1_000_000_000
 
     def describe(self) -> str:
-        """The whole grant in a person's words: several lines of at most 80 columns."""
-        asked = " (nobody was asked on this device)" if self.given_via == "unattended" else ""
+        """The whole grant in a person's words, in its language as far as there is a catalogue: several lines of at most
+        80 columns."""
+        tr = Words(self.language)
+        via = tr(VIA_WORDS[self.given_via])
+        days = tr.many("{n} day", "{n} days", self.retention_days).format(n=self.retention_days)
         rows = [
-            ("Who collects:", self.operator),
-            ("What for:", self.purpose),
-            ("What:", ""),
-            *((f"  {name}:", SCOPES[name].words) for name in self.scopes),
-            ("Given:", f"{self.given_at} via {self.given_via}{asked}"),
-            ("Ends:", self.expires_at or "when you delete it"),
-            ("Kept for:", f"{self.retention_days} {'day' if self.retention_days == 1 else 'days'}"),
-            ("You are:", f"{self.participant} (random, no name is recorded)"),
-            ("Policy:", ""),
+            (tr("Who collects:"), self.operator),
+            (tr("What for:"), self.purpose),
+            (tr("What:"), ""),
+            *((f"  {name}:", tr(SCOPES[name].words)) for name in self.scopes),
+            (tr("Given:"), f"{self.given_at} {via}"),
+            (tr("Ends:"), self.expires_at or tr("when you delete it")),
+            (tr("Kept for:"), days),
+            (
+                tr("You are:"),
+                tr("{pseudonym} (random, no name is recorded)").format(pseudonym=self.participant),
+            ),
+            (tr("Policy:"), ""),
         ]
-        lines = [line for label, text in rows for line in _wrapped(f"{label:<16}{text}", " " * 16)]
+        room = max(16, 2 + max(len(label) for label, _ in rows))
+        lines = [line for label, text in rows for line in _wrapped(f"{label:<{room}}{text}", " " * room)]
         lines += [line for text in self.policy.strip().splitlines() for line in _wrapped(f"  {text}", "  ")]
         return "\n".join(lines)
 
@@ -295,38 +339,6 @@ class Grant:
 def _digest(grant: Grant) -> str:
     canonical = json.dumps(asdict(grant), sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode()).hex()
-
-
-class Gate:
-    """Holds events, commits and requests to a grant. Pure: time comes as an argument. Any thread."""
-
-    def __init__(self, grant: Grant) -> None:
-        self.grant = grant
-        self._kinds = {kind for scope in grant.scopes for kind in SCOPES[scope].kinds} | {"gap"}
-        self._expires_ns = grant.expires_ns
-
-    def admits(self, kind: str, wall_ns: int) -> bool:
-        """True when an event of this kind, seen at this wall time, may become part of a batch."""
-        return kind in self._kinds and not self._expired(wall_ns)
-
-    def expires_ns(self, kind: str) -> int:
-        """The wall time before which events of this kind are admitted: 0 when none is."""
-        if kind not in self._kinds:
-            return 0
-        return _FOREVER_NS if self._expires_ns is None else self._expires_ns
-
-    def cut(self, event: Event) -> Event:
-        """An event that was admitted, without the parts of it that the grant does not cover."""
-        if type(event) is Focus and event.title is not None and "titles" not in self.grant.scopes:
-            return replace(event, title=None)
-        return event
-
-    def closed(self, wall_ns: int) -> str | None:
-        """Why nothing may be captured, committed or sent now; None when it may."""
-        return f"the grant expired at {self.grant.expires_at}" if self._expired(wall_ns) else None
-
-    def _expired(self, wall_ns: int) -> bool:
-        return self._expires_ns is not None and wall_ns >= self._expires_ns
 
 
 def _wrapped(line: str, indent: str) -> list[str]:
