@@ -134,6 +134,7 @@ def test_forget_takes_what_is_in_memory_and_every_batch_it_touches(tmp_path):
         run.move(4)
         forgotten = run.collector.forget(600)
         assert (forgotten.batches, forgotten.events, forgotten.asked) == (1, 1, 1)
+        run.collector.hold(3_600)  # the request goes at once, and data would with it
         run.move(5)
         assert run.on_disk() == [5]
         run.collector.flush()
@@ -235,7 +236,7 @@ def test_a_new_grant_goes_on_while_the_old_request_still_waits(tmp_path):
 
 def test_a_narrower_grant_is_at_once_and_takes_whole_batches_with_it(tmp_path):
     grant = example_grant("keys", "pointer")
-    with Run(tmp_path, grant=grant) as run:
+    with Run(tmp_path, grant=grant, hold_s=3_600) as run:
         run.move(1)
         run.collector.commit()
         run.move(2)
