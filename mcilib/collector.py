@@ -23,7 +23,7 @@ from mcilib.consent.gate import Gate
 from mcilib.consent.grant import Grant
 from mcilib.consent.pause import Pause
 from mcilib.consent.state import ControlState
-from mcilib.controls import UNSEEN, ControlChange, Controls, check_policy
+from mcilib.controls import ControlChange, Controls, check_policy
 from mcilib.delivery.schedule import SCHEDULE_FILE, ScheduleFile, endpoint_of
 from mcilib.delivery.spool import DirectorySpool, intact_frame
 from mcilib.delivery.uploader import Uploader
@@ -324,7 +324,10 @@ class Collector:
         self._governor.start(self._carry_out)
         controls.begin(self._capture, self._recorder, self._uploader)
         if controls.held is None and not controls.show("started"):
-            raise IndicatorError(UNSEEN, "Give an indicator that works, or a terminal on stderr.")
+            raise IndicatorError(
+                "The participant cannot be told that recording begins, so it does not",
+                "Give an indicator that works, or a terminal on stderr.",
+            )
         self._capture.start(self._recorder)
         names = ", ".join(source.name for source in self._sources)
         _log.info("mcilib: collecting %s for %s (%s)", names, gate.grant.operator, gate.grant.purpose)

@@ -32,8 +32,6 @@ from mcilib.statistics import Forgotten, Health, Problem
 _log = logging.getLogger("mcilib")
 _T = TypeVar("_T")
 
-UNSEEN = "The participant cannot be told that recording begins, so it does not"
-
 
 @dataclass(frozen=True, slots=True)
 class ControlChange:
@@ -83,7 +81,7 @@ class Controls:
         self._due_ns: int | None = None  # by boottime: when something changes by itself
         self._ahead_ns = 0  # of the wall clock before boottime, when it was last looked at
         self._looking = False  # a thread is on its way to look again
-        self._problems: dict[str, Problem] = {}
+        self._problem: Problem | None = None  # of the channel
         self._server = ControlServer(folder, channel, self._note_channel) if channel is not None else None
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -140,7 +138,7 @@ class Controls:
         return self._server.threads() if self._server is not None else []
 
     def health(self) -> Health:
-        problems = list(self._problems.values())
+        problems = [self._problem] if self._problem is not None else []
         gate = self.gate
         if gate is not None and gate.grant.expired(self._clock.wall_ns()):
             words = f"Nothing is collected: the grant expired at {gate.grant.expires_at}"
@@ -278,12 +276,8 @@ class Controls:
         return closed or (whole.words if whole is not None else None)
 
     def may_send(self) -> str | None:
-        """Why no data may be sent; None when it may. Asked before each request: what was told of the batches is on
-        the disk before they leave."""
-        if self.gate is None:
-            return "you have withdrawn"
-        self.participant.journal.sync()
-        return self.gate.closed(self._clock.wall_ns())
+        """Why no data may be sent; None when it may."""
+        return self.participant.may_send(self.gate)
 
     def due_s(self) -> float | None:
         due_ns = self._due_ns
@@ -318,7 +312,7 @@ class Controls:
     def _is_due(self) -> bool:
         now, due_ns = self._now(), self._due_ns
         stepped = abs(now.wall_ns - now.boottime_ns - self._ahead_ns) > limits.WALL_STEP_NS
-        return (due_ns is not None and now.boottime_ns >= due_ns) or (stepped and due_ns is not None)
+        return due_ns is not None and (stepped or now.boottime_ns >= due_ns)
 
     def _now(self) -> Now:
         return self.participant.now()
@@ -374,20 +368,13 @@ class Controls:
         scopes = tuple(scope for scope in grant.scopes if gate.allows(scope))
         notice = Notice(kind, grant.operator, grant.purpose, scopes, str(self._folder), self._tr.language)
         try:
-            seen = self._indicator.show(notice) is True
+            return self._indicator.show(notice) is True
         except Exception as error:  # the host's
             _log.error("mcilib: the indicator failed (%s)", type(error).__name__)
-            seen = False
-        if seen:
-            self._problems.pop("indicator", None)
-        else:
-            self._problems["indicator"] = Problem(
-                "indicator", UNSEEN, "Mend the indicator, or give a terminal; then resume."
-            )
-        return seen
+            return False
 
     def _note_channel(self, problem: Problem) -> None:
-        self._problems["channel"] = problem
+        self._problem = problem
 
 
 def check_policy(grant: Grant, policy: str | None) -> None:

@@ -20,6 +20,7 @@ from mcilib.clock import Clock, SystemClock, boot_id
 from mcilib.consent.audit import AUDIT_FILE, AuditLog
 from mcilib.consent.decisions import CONTROLS_FILE, Decisions, Steps, read_state
 from mcilib.consent.exemption import Exemption, ExemptionState, ExemptScope, plain
+from mcilib.consent.gate import Gate
 from mcilib.consent.grant import GRANT_FILE, Grant
 from mcilib.consent.journal import JOURNAL_FILE, BatchJournal
 from mcilib.consent.pause import Now, Pause
@@ -62,7 +63,7 @@ class Participant:
         self._erasure.grant = grant
         self._spool, self._clock = spool, clock or SystemClock()
         self._pause_cap_s, self._tz, self._on_change = pause_cap_s, tz, on_change
-        self._boot = boot if boot is not None else boot_id("participant")
+        self._boot = boot_here() if boot is None else boot
         self._opened: Now | None = None
 
     # --- life ----------------------------------------------------------------------------------------------
@@ -135,6 +136,14 @@ class Participant:
 
     def now(self) -> Now:
         return Now.by(self._clock, self._boot)
+
+    def may_send(self, gate: Gate | None) -> str | None:
+        """Why no data may be sent under `gate`, None being one that was withdrawn; None when it may. Asked before each
+        request: what the journal tells of the batches is on the disk before they leave."""
+        if gate is None:
+            return "you have withdrawn"
+        self.journal.sync()
+        return gate.closed(self.now().wall_ns)
 
     def barred(self) -> Barred:
         """What is not captured now."""
@@ -380,6 +389,11 @@ class Participant:
         steps.take(also)
         steps.take(lambda: self.audit.append(what, by, **facts))
         steps.end()
+
+
+def boot_here() -> str:
+    """The name that all who use a state folder give this boot: with another one a pause would go by the wall clock."""
+    return boot_id("participant")
 
 
 def _of_this_boot(state: ControlState, now: Now) -> ControlState:

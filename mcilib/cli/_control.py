@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mcilib.cli._parser import state_dir
 from mcilib.config import Settings
 from mcilib.errors import ConfigError, GrantError
-from mcilib.language import Words, is_yes, marked
+from mcilib.language import Words, is_yes, marked, moment
 
 if TYPE_CHECKING:
     from mcilib.consent import ControlState, Grant
@@ -81,7 +81,7 @@ def grant_of(folder: Path) -> Grant:
         if withdrawal is not None:
             done = "has confirmed" if withdrawal.confirmed_ns is not None else "has not yet confirmed"
             raise GrantError(
-                f"You have withdrawn on {local_time(withdrawal.asked_ns)}: nothing is collected. The receiver {done} "
+                f"You have withdrawn on {moment(withdrawal.asked_ns)}: nothing is collected. The receiver {done} "
                 "that all is deleted",
                 "A new grant, under a new pseudonym: `mcilib grant`.",
             )
@@ -107,12 +107,13 @@ def controls_of(folder: Path) -> ControlState:
     return Participant.read_state(folder)
 
 
-def moment() -> Now:
+def now_here() -> Now:
     """Now, as what is in the folder has it."""
-    from mcilib.clock import SystemClock, boot_id
+    from mcilib.clock import SystemClock
     from mcilib.consent.pause import Now
+    from mcilib.participant import boot_here
 
-    return Now.by(SystemClock(), boot_id("participant"))
+    return Now.by(SystemClock(), boot_here())
 
 
 def touched(folder: Path, last_s: float) -> tuple[int, int]:
@@ -120,7 +121,7 @@ def touched(folder: Path, last_s: float) -> tuple[int, int]:
     What an agent has in memory is in neither. Changes nothing."""
     from mcilib.consent.journal import JOURNAL_FILE, BatchJournal
 
-    now = moment()
+    now = now_here()
     last_ns = int(last_s * 1e9)
     since = replace(now, monotonic_ns=now.monotonic_ns - last_ns, wall_ns=now.wall_ns - last_ns)
     ready = folder / "spool" / "ready"
@@ -144,11 +145,6 @@ def agreed(question: str, yes: bool, tr: Words) -> bool:
         raise ConfigError("There is no terminal to ask on", "Say --yes if it is to be done without asking.")
     print(question, tr("Do you want that? Type yes: "), end="", file=sys.stderr, flush=True)
     return is_yes(sys.stdin.readline(), tr)
-
-
-def local_time(wall_ns: int) -> str:
-    """A moment as clocks on the wall show it: `2026-01-31 12:30`."""
-    return datetime.fromtimestamp(wall_ns // 10**9).strftime("%Y-%m-%d %H:%M")  # noqa: DTZ006
 
 
 def iso_time(wall_ns: int) -> str:

@@ -50,10 +50,7 @@ class FolderControls:
 
     def may_send(self) -> str | None:
         """Why no data may be sent now; None when it may."""
-        if self._gate is None:
-            return "you have withdrawn"
-        self.participant.journal.sync()
-        return self._gate.closed(self.participant.now().wall_ns)
+        return self.participant.may_send(self._gate)
 
     @property
     def held(self) -> str | None:

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mcilib.cli._control import controls_of
-from mcilib.cli._control import moment as now_here
+from mcilib.cli._control import controls_of, now_here
 from mcilib.cli.exempt import as_json
 from mcilib.consent import ControlState, Grant
 from mcilib.consent.pause import Now

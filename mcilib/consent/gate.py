@@ -11,7 +11,7 @@ from types import MappingProxyType
 from mcilib import limits
 from mcilib.clock import ClockAnchor
 from mcilib.consent.exemption import Exemption, windows_of
-from mcilib.consent.grant import SCOPES, Grant
+from mcilib.consent.grant import Grant
 from mcilib.consent.pause import Now
 from mcilib.consent.state import Bar, Barred, ControlState, allowed_scopes, kinds_of
 from mcilib.events import Event, Focus
@@ -209,7 +209,3 @@ def _stepped(one: ClockAnchor, other: ClockAnchor) -> bool:
 def _parts(scopes: frozenset[str]) -> frozenset[str]:
     """Kinds, and the title of a focus."""
     return kinds_of(scopes) | ({_TITLE} if "titles" in scopes else set())
-
-
-def sources_of(scopes: frozenset[str]) -> frozenset[str]:
-    return frozenset(source for scope in scopes for source in SCOPES[scope].sources)

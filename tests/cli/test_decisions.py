@@ -39,9 +39,9 @@ def left_s(folder: Path) -> float:
 
 
 def _now(folder: Path) -> Any:
-    from mcilib.cli._control import moment
+    from mcilib.cli._control import now_here
 
-    return moment()
+    return now_here()
 
 
 # --- for all ------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from commands import Done, Run
 
-from mcilib.cli._control import moment as now
+from mcilib.cli._control import now_here as now
 from mcilib.consent import ControlState, Exemption, ExemptionState, ExemptScope, Grant, Pause
 from mcilib.consent.state import Withdrawal, pseudonym_hash
 from mcilib.delivery._files import OwnerLock
