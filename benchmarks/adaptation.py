@@ -48,17 +48,17 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one (may be given again)")
     parser.add_argument(
-        "--phase", type=float, metavar="SECONDS", help="of each phase of the day (default 25, quick 4)"
+        "--phase", type=float, metavar="SECONDS", help="of each phase of the day (default 25, quick 1.5)"
     )
     parser.add_argument("--rounds", type=int, help="pairs of turns in power saver (default 5, quick 1)")
     parser.add_argument(
-        "--seconds", type=float, help="of each load: in power saver 6, a quarter of the budget's (quick 1)"
+        "--seconds", type=float, help="of each load: in power saver 6, a quarter of the budget's (quick 0.5)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the input (default %(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the day")
     args = parser.parse_args()
     quick = args.quick
-    phase_s = args.phase or (4.0 if quick else 25.0)
+    phase_s = args.phase or (1.5 if quick else 25.0)
     parts = list(args.part or PARTS)
     if missing := missing_parts():
         remark(f"no {', '.join(p for p in parts if p in LAPTOP)}: not installed: {', '.join(missing)}")
@@ -69,13 +69,13 @@ def main() -> int:
         if "day" in parts:
             result["day"] = laptop_day.day(folder / "day", phase_s, args.seed)
         if "drain" in parts:
-            result["drain"] = laptop_day.drain(folder / "drain", 4_000 if quick else 8_000, args.seed)
+            events, quiet_s = (3_000, 2.0) if quick else (8_000, 4.0)
+            result["drain"] = laptop_day.drain(folder / "drain", events, quiet_s, args.seed)
         if "budget" in parts:
-            result["budget"] = cpu_budget.run(
-                folder / "budget", args.seconds or (1.0 if quick else 10.0), args.seed
-            )
+            base_hz, seconds = (250.0, 0.5) if quick else (1_000.0, 10.0)
+            result["budget"] = cpu_budget.run(folder / "budget", base_hz, args.seconds or seconds, args.seed)
         if "saver" in parts:
-            seconds = args.seconds or (1.0 if quick else 6.0)
+            seconds = args.seconds or (0.5 if quick else 6.0)
             result["saver"] = saver_cost.run(
                 folder / "saver", args.rounds or (1 if quick else 5), seconds, args.seed
             )

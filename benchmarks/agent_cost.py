@@ -205,13 +205,13 @@ def parts(display: VirtualDisplay) -> list[dict[str, Any]]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, help="turns of each subject (default 12, quick 1)")
-    parser.add_argument("--seconds", type=float, help="of input at each rate (default 4, quick 1)")
+    parser.add_argument("--seconds", type=float, help="of input at each rate (default 4, quick 0.4)")
     parser.add_argument(
         "--idle", type=float, metavar="SECONDS", help="of silence (default 60; 0 and quick: none)"
     )
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 12)
-    seconds = args.seconds or (1.0 if args.quick else 4.0)
+    seconds = args.seconds or (0.4 if args.quick else 4.0)
     idle_s = args.idle if args.idle is not None else (0.0 if args.quick else 60.0)
     with tempfile.TemporaryDirectory() as name, VirtualDisplay() as display:
         folder = Path(name)

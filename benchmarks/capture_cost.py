@@ -520,14 +520,14 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one (may be given again)")
     parser.add_argument("--rounds", type=int, help="pairs of turns (default 5, quick 1)")
-    parser.add_argument("--seconds", type=float, help="of moves at each rate (default 4, quick 0.5)")
+    parser.add_argument("--seconds", type=float, help="of moves at each rate (default 4, quick 0.4)")
     parser.add_argument("--traces", type=Path, metavar="FOLDER", help="of recorded keyboard traces")
     parser.add_argument("--typing", type=float, metavar="SECONDS", help="of each trace (default 15, quick 1)")
     parser.add_argument("--idle", type=float, metavar="SECONDS", help="of silence (default 60; quick: none)")
     args = parser.parse_args()
     quick = args.quick
     rounds = args.rounds or (1 if quick else 5)
-    seconds = args.seconds or (0.5 if quick else 4.0)
+    seconds = args.seconds or (0.4 if quick else 4.0)
     typing_s = args.typing or (1.0 if quick else 15.0)
     idle_s = args.idle if args.idle is not None else (0.0 if quick else 60.0)
     parts = args.part or PARTS
@@ -546,9 +546,9 @@ def main() -> int:
                 result["typing_traces"] = {"names": list(strokes), "seconds_each": typing_s}
                 result["typing"] = typing(place, rounds, typing_s, strokes)
             if "lost" in parts:
-                result["lost"] = [flood(place, hz, 2.0 if quick else flood_s) for hz, flood_s in FLOODS]
+                result["lost"] = [flood(place, hz, 0.5 if quick else flood_s) for hz, flood_s in FLOODS]
             if "timestamps" in parts:
-                each_s = 1.0 if quick else 20.0
+                each_s = 0.5 if quick else 20.0
                 result["timestamps"] = [timestamps(display, s, each_s) for s in READ_INTERVALS_S]
             if "idle" in parts and idle_s:
                 result["idle"] = agent_cost.idle(display, folder, endpoint, idle_s)

@@ -24,7 +24,7 @@ from mcilib import limits
 from mcilib.governor import PLAN_FILE, read_plan
 from mcilib.testing.xvfb import VirtualDisplay
 
-BASE_HZ, TIMES, BUDGET_TIMES = 1_000.0, 3, 1.5
+TIMES, BUDGET_TIMES = 3, 1.5
 LENGTHS = {"base": 2, "three times": 4, "back": 9}
 """Of each load, in times of `--seconds`: the last is long enough for a step up."""
 FREE_LENGTH = 0.8
@@ -37,9 +37,9 @@ NO_UPLOAD_S = 7 * 86_400
 SAMPLE_S = 0.25
 
 
-def run(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
+def run(folder: Path, base_hz: float, seconds: float, seed: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    rates = {"base": BASE_HZ, "three times": BASE_HZ * TIMES, "back": BASE_HZ}
+    rates = {"base": base_hz, "three times": base_hz * TIMES, "back": base_hz}
     with steady_display(working_day.WIDTH_PX, working_day.HEIGHT_PX) as display:
         remark("adaptation, budget: what the loads cost without one ...")
         with running(folder / "free", display, "policies = []") as (process, _):

@@ -44,7 +44,12 @@ CHECKS = {
             from_ns, until_ns = self._windows.get(event.kind, NEVER)
             if not from_ns <= event.t_ns < until_ns:
                 self._set_aside("excluded", event_count(event))
+                if isinstance(event, _STATES) and event.t_ns < from_ns and event.kind in self._windows:
+                    self._learn(event, is_told=False)
                 return
+            if self._untold and type(event) not in _NO_INPUT:
+                self._tell_again(event)
+                batch = self.open if self.open is not None else self._begin(event.t_ns)
             if type(event) is Focus:
                 self.focus = int(event.t_ns), event.app
                 event = self._gate.cut(event)

@@ -46,7 +46,7 @@ WORDS = {"cpu_s": "CPU", "due_bytes": "bytes sent and waiting", "wire_bytes": "b
 def options(words: str | None, states: Sequence[str]) -> argparse.ArgumentParser:
     """What both scripts take."""
     parser = arguments(words)
-    parser.add_argument("--minutes", type=float, help="active ones (default 20, quick 0.5)")
+    parser.add_argument("--minutes", type=float, help="active ones (default 20, quick 0.2)")
     parser.add_argument(
         "--states", default=",".join(states), metavar="NAMES",
         help="of the machine, separated by commas (default: %(default)s)",
@@ -72,7 +72,7 @@ def main(
     chosen = args.states.split(",")
     if unknown := set(chosen) - set(states):
         parser.error(f"--states: no {', '.join(sorted(unknown))}; there are {', '.join(states)}")
-    minutes = args.minutes if args.minutes is not None else 0.5 if args.quick else 20.0
+    minutes = args.minutes if args.minutes is not None else 0.2 if args.quick else 20.0
     if not (minutes * 60 > WARM_UP_S and 0 < args.active <= 1):
         parser.error("--minutes must be more than 0.1, and --active more than 0 and at most 1")
     result = run(kinds, chosen, minutes * 60, args.seed, args.traces, args.active)

@@ -183,7 +183,7 @@ def day(folder: Path, phase_s: float, seed: int) -> dict[str, Any]:
     batches = folder / "batches"
     batches.mkdir(parents=True)
     script = phases()
-    work = worked(len(script), phase_s, seed)
+    work = rest = worked(len(script), phase_s, seed)
     samples: list[dict[str, Any]] = []
     told: list[dict[str, Any]] = []
     with (
@@ -193,22 +193,24 @@ def day(folder: Path, phase_s: float, seed: int) -> dict[str, Any]:
     ):
         one = started(laptop, display, far, batches / "state", DAY_CONFIG)
         with one.process as process:
-            hand = threading.Thread(target=working_day.replay, args=(work, [display], lambda _: None))
             began_s = time.time()
-            hand.start()
             for number, phase in enumerate(script):
                 remark(f"adaptation, a day: {phase.name} ({number + 1} of {len(script)}) ...")
+                now, rest = rest.split(phase_s)
+                hand = threading.Thread(target=working_day.replay, args=(now, [display], lambda _: None))
+                hand.start()
                 steps, phase_began_s = [one.do(step) for step in phase.steps], time.time()
                 sent = far.proxy.carried()[0]
                 ends_s = max(began_s + (number + 1) * phase_s, phase_began_s + min(phase_s, 2 * SAMPLE_S))
                 while time.time() < ends_s:
                     samples.append(sample(one, began_s))
                     time.sleep(max(0.0, min(SAMPLE_S, ends_s - time.time())))
+                hand.join()
                 told.append({
                     "phase": phase.name, "begin_s": phase_began_s - began_s, "steps": steps,
                     "levers": dict(one.look()[0]), "sent_bytes": far.proxy.carried()[0] - sent,
                 })  # fmt: skip
-            hand.join()
+            working_day.replay(rest, [display], lambda _: None)
             samples.append(sample(one, began_s))
             settle(process.pid)
             wait_until_sent(one)
@@ -296,7 +298,7 @@ def unaccounted(account: Mapping[str, Any]) -> list[str]:
 
 # --- in the middle of an upload -----------------------------------------------------------------------------
 
-SLOW_S, AFTER_REQUESTS, QUIET_S = 0.5, 2, 4.0
+SLOW_S, AFTER_REQUESTS = 0.5, 2
 DRAIN_CONFIG = """\
 [upload]
 interval_s = 1
@@ -311,8 +313,9 @@ policies = ["battery", "network", "saver", "thermal"]
 RATE_HZ = 1000.0
 
 
-def drain(folder: Path, events: int, seed: int) -> dict[str, Any]:
-    """Many small batches wait; when some requests of the upload are made, the network becomes metered."""
+def drain(folder: Path, events: int, quiet_s: float, seed: int) -> dict[str, Any]:
+    """Many small batches wait; when some requests of the upload are made, the network becomes metered, and for
+    `quiet_s` from then on nothing may be sent."""
     batches = folder / "batches"
     batches.mkdir(parents=True)
     with (
@@ -336,7 +339,7 @@ def drain(folder: Path, events: int, seed: int) -> dict[str, Any]:
             requests_before = len(far.proxy.requests())
             stopped = one.do(Step("metered", lambda laptop: laptop.metered(Metered.YES), METERED))
             stopped_s = stopped["told_s"] + (stopped["after_s"] or 0.0)
-            time.sleep(QUIET_S)
+            time.sleep(quiet_s)
             # One that began in the same instant was asked for before the plan was.
             late = far.proxy.requests(stopped_s + 0.05)
             still = waiting(one)

@@ -184,7 +184,7 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     args = options()
-    times = 5 if args.quick else args.pauses
+    times = 3 if args.quick else args.pauses
     with steady_display() as display:
         os.environ["DISPLAY"] = display.display
         os.environ.pop("WAYLAND_DISPLAY", None)

@@ -24,16 +24,23 @@ SAVER = "in power saver"
 RATES_HZ = (125, 1000)
 AIMS = {"125 Hz": 0.10, "1000 Hz": 0.06}
 """Times the bare listener's CPU per event, at most."""
+KEPT_S = 1.0
+"""At least: of a shorter path most are ends, which are all kept."""
 
 
 def run(folder: Path, rounds: int, seconds: float, seed: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
     grant(folder / "state")
-    works = {
-        f"{rate_hz} Hz{'' if presses else ', moves alone'}": moving(rate_hz, seconds, seed, presses=presses)
-        for rate_hz in RATES_HZ
-        for presses in (True, False)
-    }
+
+    def works(seconds: float) -> dict[str, working_day.Day]:
+        return {
+            f"{rate_hz} Hz{'' if presses else ', moves alone'}": moving(
+                rate_hz, seconds, seed, presses=presses
+            )
+            for rate_hz in RATES_HZ
+            for presses in (True, False)
+        }
+
     with (
         EmulatedLaptop(on_mains=False) as laptop,
         steady_display(working_day.WIDTH_PX, working_day.HEIGHT_PX) as display,
@@ -41,12 +48,14 @@ def run(folder: Path, rounds: int, seconds: float, seed: int) -> dict[str, Any]:
     ):
         laptop.saver(True)
         place = capture_cost.Place(display, folder, endpoint, laptop.environment())
-        loads: dict[str, capture_cost.Play] = {name: partial(play, work=work) for name, work in works.items()}
+        loads: dict[str, capture_cost.Play] = {
+            name: partial(play, work=work) for name, work in works(seconds).items()
+        }
         result = capture_cost.against_bare(SAVER, place, loads, rounds)
         remark("adaptation, saver: what is kept ...")
         result["kept"] = {
             name: kept(place, folder / f"kept {number}", work)
-            for number, (name, work) in enumerate(works.items())
+            for number, (name, work) in enumerate(works(max(seconds, KEPT_S)).items())
         }
     wrong = [words for one in result["kept"].values() for words in one["wrong"]]
     return {**result, "wrong": wrong}

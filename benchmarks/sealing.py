@@ -101,7 +101,7 @@ def text(result: dict[str, Any]) -> str:
 
 def main() -> None:
     args = arguments(__doc__).parse_args()
-    times = 50 if args.quick else 2_000
+    times = 20 if args.quick else 2_000
     remark("sealing ...")
     result = {
         "machine": machine(),

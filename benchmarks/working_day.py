@@ -26,7 +26,7 @@ MS = 1_000_000
 PAUSE_S, LEFT_S = 2.0, 0.5
 """What is left of a longer pause of a recording, and no generated one is longer: the minutes are active ones."""
 SLICE_S = 20.0
-"""Of pointing, and of typing, before the other has its turn."""
+"""Of pointing, and of typing, before the other has its turn; in a shorter time each has half of it."""
 WIDTH_PX, HEIGHT_PX = traces.WIDTH, traces.HEIGHT
 START = (5, 5)
 """Where `rig.steady_display` leaves the pointer."""
@@ -141,21 +141,22 @@ def recorded(folder: Path, seconds: float) -> list[Act]:
     keyboards = [list(typed(file)) for file in sorted(folder.glob("keyboard_*.csv*"))]
     if not pointers or not keyboards:
         raise SystemExit(f"{folder} needs pointer_office_*.csv(.gz) and keyboard_*.csv(.gz)")
-    sides = cycle([cycle_all(pointers), cycle_all(keyboards)])
+    slice_s = min(SLICE_S, seconds / 2)
+    sides = cycle([cycle_all(pointers, slice_s), cycle_all(keyboards, slice_s)])
     acts: list[Act] = []
     while (began_ns := acts[-1][0] if acts else 0) < seconds * 1e9:
         acts += [(t_ns + began_ns, *act) for t_ns, *act in next(next(sides))]  # type: ignore[misc]
     return [act for act in acts if act[0] < seconds * 1e9]
 
 
-def cycle_all(sessions: Sequence[Sequence[Act]]) -> Iterator[list[Act]]:
+def cycle_all(sessions: Sequence[Sequence[Act]], slice_s: float = SLICE_S) -> Iterator[list[Act]]:
     """A slice of each session in turn, without end."""
-    for session in cycle([slices(acts) for acts in sessions]):
+    for session in cycle([slices(acts, slice_s) for acts in sessions]):
         yield next(session)
 
 
-def slices(session: Sequence[Act]) -> Iterator[list[Act]]:
-    """Pieces of about `SLICE_S` seconds, each from 0 on, cut at the first moment at which nothing is held (or at twice
+def slices(session: Sequence[Act], slice_s: float = SLICE_S) -> Iterator[list[Act]]:
+    """Pieces of about `slice_s` seconds, each from 0 on, cut at the first moment at which nothing is held (or at twice
     that: recordings miss releases); it begins again without end."""
     piece: list[Act] = []
     held: set[int | str] = set()
@@ -167,7 +168,7 @@ def slices(session: Sequence[Act]) -> Iterator[list[Act]]:
         piece.append((now_ns, kind, first, second))
         if kind in ("button", "key"):
             (held.add if second else held.discard)(first)
-        if now_ns > SLICE_S * 1e9 and (not held or now_ns > 2 * SLICE_S * 1e9):
+        if now_ns > slice_s * 1e9 and (not held or now_ns > 2 * slice_s * 1e9):
             yield piece
             piece, now_ns = [], 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from operator import sub
@@ -20,6 +21,7 @@ from mcilib.policy.plan import Motion, Plan
 from mcilib.sampler import ThinnedBatch
 
 _NO_INPUT = (Display, Layout, Gap)
+_STATES = (Display, Layout, Focus)
 
 
 class Batcher:
@@ -31,6 +33,10 @@ class Batcher:
     with other motion, tolerance or ticks is adopted. A sleep becomes a `Gap` of source `suspend`. How events fall
     into batches by count, size and age changes nothing about the rows, if they are not thinned (`mcilib.sampler`).
     A batch is of one grant: another one in the gate ends it.
+
+    After a loss (`lose_open`) the displays, the layout and the program in use are told again before the next input, at
+    its time and by what the gate admits then, unless their sources have told anew. So are those that the gate excludes
+    because they were told before it began anew: they are true still. Titles are not kept for that.
 
     `set_aside(cause, count)` is told of events that become no row: `excluded` by the gate, `invalid`, and
     `coalesced` or `thinned` in a batch that came to nothing else. What a batch that was closed leaves out, it
@@ -77,6 +83,8 @@ class Batcher:
         """Forgets what the batch before said of the pointer and the clocks."""
         self._pointer_at: tuple[int, int] | None = None
         self._phase_ns: int | None = None
+        self._known: dict[tuple[str, int], Display | Layout | Focus] = {}  # the last ones
+        self._untold: dict[tuple[str, int], Display | Layout | Focus] = {}  # those of them to be told again
         self._suspended_ns = self._clock.suspended_ns()  # as far as gaps have told it
         self._looked_ns = self._clock.monotonic_ns()
 
@@ -181,8 +189,10 @@ class Batcher:
                 self._take(events.popleft())
             return
         while count:
-            if isinstance(self.open, ThinnedBatch) and (
-                taken := self.open.take_moves(events, count, *self._windows.get("move", NEVER))
+            if (
+                isinstance(self.open, ThinnedBatch)
+                and not self._untold
+                and (taken := self.open.take_moves(events, count, *self._windows.get("move", NEVER)))
             ):
                 self._has_input = True
                 count -= taken
@@ -197,7 +207,12 @@ class Batcher:
             from_ns, until_ns = self._windows.get(event.kind, NEVER)
             if not from_ns <= event.t_ns < until_ns:
                 self._set_aside("excluded", event_count(event))
+                if isinstance(event, _STATES) and event.t_ns < from_ns and event.kind in self._windows:
+                    self._learn(event, is_told=False)
                 return
+            if self._untold and type(event) not in _NO_INPUT:
+                self._tell_again(event)
+                batch = self.open if self.open is not None else self._begin(event.t_ns)
             if type(event) is Focus:
                 self.focus = int(event.t_ns), event.app
                 event = self._gate.cut(event)
@@ -214,7 +229,35 @@ class Batcher:
         if type(event) is Gap:
             self.gap_count += 1
             self.gap_ns += event.duration_ns
+        elif type(event) in _STATES:
+            self._learn(event, is_told=True)  # type: ignore[arg-type]
         self._has_input |= type(event) not in _NO_INPUT
+
+    def _learn(self, state: Display | Layout | Focus, *, is_told: bool) -> None:
+        """It is so until another one comes."""
+        if type(state) is Focus:
+            self.focus = int(state.t_ns), state.app
+            state = replace(state, title=None)
+        if not writable(state, self._quanta_per_px):
+            return
+        which = state.kind, state.display if type(state) is Display else 0
+        self._known[which] = self._untold[which] = state
+        if is_told:
+            del self._untold[which]
+
+    def _tell_again(self, event: Event) -> None:
+        """What is not told of how things are when `event` comes. What is closed is told by its source when it is open
+        again."""
+        for which, state in [*self._untold.items()]:
+            if which not in self._untold or type(state) is type(event):
+                continue
+            window = self._windows.get(state.kind)
+            if window is None or (
+                type(state) is Focus and (self.focus is None or self.focus[1] != state.app)
+            ):
+                del self._untold[which]
+            elif window[0] <= event.t_ns < window[1]:
+                self._take(replace(state, t_ns=event.t_ns))
 
     def _must_begin(self, event: Event) -> bool:
         """A batch of its own: what came before belongs to other displays or another layout."""
@@ -270,6 +313,7 @@ class Batcher:
 
     def lose_open(self) -> None:
         """What the open batch has taken is excluded."""
+        self._untold = dict(self._known)
         batch, self.open = self.open, None
         if batch is not None:
             self._pointer_at, self._has_input = None, False

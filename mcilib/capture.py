@@ -15,6 +15,7 @@ from mcilib.clock import Clock
 from mcilib.consent.state import kinds_of
 from mcilib.errors import SourceError
 from mcilib.events import Gap
+from mcilib.files import without_home
 from mcilib.policy.plan import Motion, Plan
 from mcilib.protocols import Session, Source
 from mcilib.recorder import Recorder
@@ -56,12 +57,14 @@ class Capture:
         self._session, self._clock, self._on_turn, self._on_resume = session, clock, on_turn, on_resume
         self._turning = threading.Lock()  # sources on and off, one at a time
         self._deciding = threading.Lock()  # what is wanted, and the recorder held or not: together
+        self._tried = threading.Condition(self._deciding)  # `_tried_openings` has grown
         self._recorder: Recorder | None = None
         self._own: list[tuple[float | None, bool | None]] = []  # of each source: read interval and motion
         self._scopes: dict[str, str] = {}  # of each source, by name, as it was before titles were barred
         self._on: set[str] = set()  # sources that are started
         self._starting: set[str] = set()  # those that are being started
         self._wish: frozenset[str] = frozenset()  # those that were to be, when it was decided last
+        self._stopping: list[threading.Thread] = []  # who may still be stopping some of them
         self._closings = 0  # how often one of them no longer was
         # Why nothing is captured.
         self._barred: str | None = None  # as the plan says
@@ -72,7 +75,7 @@ class Capture:
         self._closed: frozenset[str] = frozenset()
         self._untold: frozenset[str] = frozenset()
         self._untold_all = False
-        self._openings = 0
+        self._openings = self._tried_openings = 0
         self._silent = False  # the participant could not be told
         self._session_failure: Exception | None = None
         self._not_resumed: SourceError | None = None
@@ -109,6 +112,7 @@ class Capture:
         """Before each `start`: an `interrupt` from here on ends it. What `bar` said of the run before is forgotten."""
         # First: whoever sees the new event does not see the old recorder.
         self._recorder = self._away = self._held = self._resuming = None
+        self._stopping = []
         self._ended = threading.Event()
         self._own = [(getattr(s, "read_interval_s", None), getattr(s, "motion", None)) for s in self._sources]
         self._scopes = {source.name: source.scope for source in self._sources}
@@ -163,6 +167,15 @@ class Capture:
             kinds = kinds_of(closes) - kinds_of(still)
             recorder.settle(kinds, blind="focus" in kinds)
         self._turn()
+
+    def await_resumed(self, timeout_s: float) -> None:
+        """Until what the participant has opened goes on, or was tried in vain; at most so long."""
+        with self._tried:
+            openings = self._openings
+            self._tried.wait_for(
+                lambda: self._tried_openings >= openings or not self._lacks() or self._ended.is_set(),
+                timeout_s,
+            )
 
     def adopt(self, plan: Plan) -> None:
         """Sources read no more often and tell no more motion than `plan` allows, nor than they were set to before the
@@ -262,24 +275,28 @@ class Capture:
             return
         self._decide(recorder, ended)
         if unwanted := self._unwanted():
+            stopped, late = list[Source](), list[threading.Thread]()
             if not self._turning.acquire(blocking=False):
-                stop_sources(unwanted)  # ends a start that waits
+                stopped, late = unwanted, stop_sources(unwanted)  # ends a start that waits
                 self._turning.acquire()
             try:
+                self._stopping += late
                 if not ended.is_set():
-                    self._stop_unwanted(recorder)
+                    self._stop_unwanted(recorder, stopped)
             finally:
                 self._turning.release()
         self._on_turn()
         self._resume_later(recorder, ended)
         self._stirred.set()
 
-    def _stop_unwanted(self, recorder: Recorder) -> None:
-        """With `_turning` held."""
-        if unwanted := self._unwanted():
-            stop_sources(unwanted)
+    def _stop_unwanted(self, recorder: Recorder, stopped: Sequence[Source] = ()) -> None:
+        """With `_turning` held. Also those that were `stopped` without it: they may have been started before that, or
+        since, and be wanted again."""
+        unwanted = self._unwanted()
+        if unwanted := [source for source in self._sources if source in unwanted or source in stopped]:
+            self._stopping += stop_sources(unwanted)
             self._on -= {source.name for source in unwanted}
-            if any(map(self._keeps_titles_back, unwanted)):
+            if any(map(self._tells_programs, unwanted)):
                 recorder.settle(blind=True)  # which program is in use, until it tells again
 
     def _decide(self, recorder: Recorder, ended: threading.Event) -> str | None:
@@ -320,10 +337,10 @@ class Capture:
         return None
 
     def _sees_programs(self, off: frozenset[str]) -> bool:
-        return any(
-            self._scopes[source.name] in ("apps", "titles") and self._wants(source, off)
-            for source in self._sources
-        )
+        return any(self._tells_programs(source, off) for source in self._sources)
+
+    def _tells_programs(self, source: Source, off: frozenset[str] | None = None) -> bool:
+        return self._scopes[source.name] in ("apps", "titles") and self._wants(source, off)
 
     def _ask_session(self) -> str | None:
         try:
@@ -338,6 +355,7 @@ class Capture:
         held. Those that were started when one raises are stopped again."""
         closings = self._closings
         begun: list[Source] = []
+        self._await_stops()
         try:
             for source in self._wanted():
                 if source.name in self._on:
@@ -353,13 +371,23 @@ class Capture:
                 if not ended.is_set() and self._closings == closings:
                     self._on |= self._starting
                     return True
-            stop_sources(begun)
+            self._stopping += stop_sources(begun)
             return False
         except BaseException:
-            stop_sources(begun)
+            self._stopping += stop_sources(begun)
             raise
         finally:
             self._starting = set()
+
+    def _await_stops(self) -> None:
+        """Else a stop that took longer than it was waited for would stop what is started now."""
+        for thread in self._stopping:
+            thread.join(limits.SOURCE_STOP_TIMEOUT_S)
+        self._stopping = [thread for thread in self._stopping if thread.is_alive()]
+        if self._stopping:
+            raise SourceError(
+                "A source is still being stopped", "Wait; if it never ends, start the program anew."
+            )
 
     # --- on again --------------------------------------------------------------------------------------------
 
@@ -387,9 +415,13 @@ class Capture:
         pause_s = limits.RECONNECT_FIRST_S
         while self._to_resume(ended):
             self._stirred.clear()
+            openings = self._openings
             if self._tell_participant(recorder, ended):
                 with self._turning:
                     self._try_to_resume(recorder, ended)
+            with self._tried:
+                self._tried_openings = openings
+                self._tried.notify_all()
             if self._lacks() and not ended.is_set():
                 self._stirred.wait(pause_s)
                 pause_s = min(2 * pause_s, limits.RECONNECT_IDLE_S)
@@ -440,7 +472,7 @@ class Capture:
 
     def _fail(self, error: SourceError, began_ns: int) -> None:
         if self._not_resumed is None:
-            _log.warning("mcilib: capture cannot go on (%s)", error)
+            _log.warning("mcilib: capture cannot go on (%s)", without_home(error))
             self._blind_ns = began_ns
             self._missing = [source.name for source in self._wanted() if source.name not in self._on]
         self._not_resumed = error
@@ -459,8 +491,8 @@ class Capture:
             resuming.join(limits.SOURCE_STOP_TIMEOUT_S)
 
 
-def stop_sources(sources: Sequence[Source]) -> None:
-    stop_together(stops_of(sources))
+def stop_sources(sources: Sequence[Source]) -> list[threading.Thread]:
+    return stop_together(stops_of(sources))
 
 
 def stops_of(sources: Sequence[Source]) -> list[Callable[[], object]]:
@@ -478,8 +510,9 @@ def _stays(_: Sequence[Source]) -> bool:
 
 def stop_together(
     stops: Sequence[Callable[[], object]], timeout_s: float = limits.SOURCE_STOP_TIMEOUT_S
-) -> None:
-    """All at once, so that one that hangs does not keep the others, nor the caller for more than `timeout_s`."""
+) -> list[threading.Thread]:
+    """All at once, so that one that hangs does not keep the others, nor the caller for more than `timeout_s`. Gives the
+    threads that have not ended by then."""
     stopping = []
     for stop in stops:
         thread = threading.Thread(target=carry_out, args=([stop],), daemon=True)
@@ -491,6 +524,7 @@ def stop_together(
     ends_s = time.monotonic() + timeout_s
     for thread in stopping:
         thread.join(max(0.0, ends_s - time.monotonic()))
+    return [thread for thread in stopping if thread.is_alive()]
 
 
 def carry_out(steps: Sequence[Callable[[], object]]) -> None:

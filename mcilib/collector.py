@@ -36,7 +36,7 @@ from mcilib.participant import Participant
 from mcilib.policy import default_policies
 from mcilib.policy.plan import Plan, Upload
 from mcilib.policy.policy import Policy
-from mcilib.protocols import Resources, Session, Source, Transport
+from mcilib.protocols import Resources, SendPlan, Session, Source, Transport
 from mcilib.recorder import Recipients, Recorder, current
 from mcilib.resources.energy import MachineEnergy
 from mcilib.resources.ledger import IMPACT_FILE, ImpactLedger
@@ -226,12 +226,18 @@ class Collector:
     def start(self) -> None:
         """Starts to collect; nothing when it runs. A `stop` meanwhile, from a signal handler say, ends it.
 
-        Raises `McilibError` before anything was captured, and then leaves nothing running.
+        Raises `McilibError` before anything was captured, and then leaves nothing running. Where requests of the
+        participant to the receiver wait, such as to delete data, `GrantError` takes up to 4 s: they are not void with
+        the grant, and are sent first, once, and nothing else.
         """
         with self._life:
             if self._running:
                 return
-            grant = self._checked_grant()
+            try:
+                grant = self._checked_grant()
+            except GrantError:
+                self._send_requests()
+                raise
             if recipients := current(self._recipients):
                 seal(b"", recipients)  # every later one will be as this: a key that is none is found now
             self._capture.begin()
@@ -261,34 +267,11 @@ class Collector:
         self._pid, self._running = os.getpid(), True
         atexit.register(self.stop)
         self._recorder = self._uploader = None
-        controls = self._controls = Controls(
-            self._state_dir,
-            self.spool,
-            grant,
-            clock=self._clock,
-            indicator=self._indicator,
-            pause_cap_s=self._pause_cap_s,
-            policy=self._policy,
-            channel=self.control if self._has_channel else None,
-            on_control=self._on_control,
-            language=self._language,
-        )
+        controls = self._controls = self._make_controls(grant, channel=self._has_channel)
         controls.open()
         if self._transport is not None:
-            self._uploader = Uploader(
-                self.spool,
-                self._transport,
-                may_send=controls.may_send,
-                interval_s=self._upload_interval_s,
-                max_request_bytes=self._max_request_bytes,
-                plan=lambda: self._governor.consider().to_send(),
-                hold_s=self._hold_s,
-                fallback_age_s=self._fallback_age_s,
-                schedule_file=self._schedule_file,
-                endpoint=endpoint_of(self._transport),
-                on_decision=controls.decided,
-                on_carried_out=controls.carried_out,
-                clock=self._clock,
+            self._uploader = self._make_uploader(
+                controls, self._transport, lambda: self._governor.consider().to_send()
             )
         if controls.gate is not None:
             self._start_capture(controls, controls.gate)
@@ -298,6 +281,60 @@ class Collector:
             return
         if self._uploader is not None:
             self._uploader.start()
+
+    def _make_controls(self, grant: Grant | None, *, channel: bool) -> Controls:
+        return Controls(
+            self._state_dir,
+            self.spool,
+            grant,
+            clock=self._clock,
+            indicator=self._indicator,
+            pause_cap_s=self._pause_cap_s,
+            policy=self._policy,
+            channel=self.control if channel else None,
+            on_control=self._on_control,
+            language=self._language,
+        )
+
+    def _make_uploader(
+        self, controls: Controls, transport: Transport, plan: Callable[[], SendPlan]
+    ) -> Uploader:
+        return Uploader(
+            self.spool,
+            transport,
+            may_send=controls.may_send,
+            interval_s=self._upload_interval_s,
+            max_request_bytes=self._max_request_bytes,
+            plan=plan,
+            hold_s=self._hold_s,
+            fallback_age_s=self._fallback_age_s,
+            schedule_file=self._schedule_file,
+            endpoint=endpoint_of(transport),
+            on_decision=controls.decided,
+            on_carried_out=controls.carried_out,
+            clock=self._clock,
+        )
+
+    def _send_requests(self) -> None:
+        """Sends the control records that wait, once, and no data. Raises nothing: what is not sent now waits."""
+        transport = self._transport
+        if transport is None or not self.spool.path.is_dir():
+            return
+        # Whatever it is, that the grant is void is what the host is to hear.
+        with contextlib.suppress(Exception), contextlib.ExitStack() as ends:
+            check_state_folder(self._state_dir)
+            ends.enter_context(self.spool)
+            controls = self._make_controls(None, channel=False)  # without a grant no data goes
+            ends.callback(controls.close)
+            controls.open()
+            if self.spool.controls():
+                uploader = self._make_uploader(controls, transport, SendPlan)
+                ends.callback(transport.close)
+                ends.callback(uploader.stop, limits.STOP_RESERVE_S)
+                uploader.start()
+                uploader.flush(limits.REQUESTS_TIMEOUT_S)
+                if waiting := len(self.spool.controls()):
+                    _log.info("mcilib: %d requests to the receiver wait for an answer", waiting)
 
     def _start_capture(self, controls: Controls, gate: Gate) -> None:
         self._recorder = Recorder(
@@ -439,6 +476,8 @@ class Collector:
             steps.append(lambda: uploader.stop(left_s(_SAVE_S)))
         if transport is not None:
             steps.append(transport.close)
+        if controls is not None:
+            steps.append(lambda: controls.settle(left_s(_SAVE_S)))
         # A disk that hangs keeps a thread, and not the host.
         saves = [self._ledger.save, *([controls.participant.save_again] if controls is not None else [])]
         steps += [self._note, lambda: stop_together(saves, max(_SAVE_S, left_s(0.0)))]
@@ -557,6 +596,12 @@ class Collector:
     def control(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """One of `mcilib.consent.commands.COMMANDS` in JSON: what the control channel calls."""
         return carry_out_control(self, name, arguments)
+
+    def control_resume(self) -> dict[str, Any]:
+        """`resume`, and why still nothing is captured, if so, once the participant was told that it goes on."""
+        self.resume()
+        self._capture.await_resumed(limits.RESUMED_TIMEOUT_S)
+        return {"held": self.held}
 
     def control_status(self) -> dict[str, Any]:
         """Why nothing is captured, if so, and `statistics` in JSON."""

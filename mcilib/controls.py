@@ -43,6 +43,8 @@ class ControlChange:
     state: ControlState
     held: str | None
     """Why nothing is captured now; None when something is."""
+    exemption_id: str = ""
+    """Which exemption was `decided`."""
 
 
 class Controls:
@@ -77,6 +79,8 @@ class Controls:
             threading.RLock()
         )  # what is in force is carried out, one at a time: never during a write
         self._erasing = threading.RLock()  # one deletion after the other, however long the disk takes
+        self._deciding: list[int] = []  # threads in which something that was decided is carried out
+        self._decided = threading.Condition()  # that one of them has done so
         self._held: str | None = None
         self._due_ns: int | None = None  # by boottime: when something changes by itself
         self._ahead_ns = 0  # of the wall clock before boottime, when it was last looked at
@@ -129,6 +133,12 @@ class Controls:
     def stop(self) -> None:
         if self._server is not None:
             self._server.stop()
+
+    def settle(self, timeout_s: float) -> None:
+        """Waits until what was decided in other threads is carried out, or the time is over."""
+        me = threading.get_ident()
+        with self._decided:
+            self._decided.wait_for(lambda: all(thread == me for thread in self._deciding), timeout_s)
 
     def close(self) -> None:
         """Before the spool is."""
@@ -254,6 +264,7 @@ class Controls:
         self._decide(
             "decided",
             lambda: self.participant.decide(record_id, approved, receipt.decided_ns, receipt.answer),
+            exemption_id=record_id,
         )
 
     def carried_out(self, record_id: str) -> None:
@@ -341,16 +352,21 @@ class Controls:
             if self._uploader is not None:
                 self._uploader.hold_s = max(self._own_hold_s, state.hold_s)
 
-    def _decide(self, what: str, step: Callable[[], _T]) -> _T:
-        before = self.participant.state
+    def _decide(self, what: str, step: Callable[[], _T], *, exemption_id: str = "") -> _T:
+        before, me = self.participant.state, threading.get_ident()
+        with self._decided:
+            self._deciding.append(me)
         try:
             return step()
         finally:  # also where the disk refused what is in force now
+            with self._decided:
+                self._deciding.remove(me)
+                self._decided.notify_all()
             if self.participant.state != before or what in ("forget", "regrant"):
-                self._tell(what)
+                self._tell(what, exemption_id)
 
-    def _tell(self, what: str) -> None:
-        change = ControlChange(what, self.participant.state, self.held)
+    def _tell(self, what: str, exemption_id: str = "") -> None:
+        change = ControlChange(what, self.participant.state, self.held, exemption_id)
         _log.info("mcilib: %s%s", what, f": nothing is collected, {change.held}" if change.held else "")
         try:
             self._on_control(change)

@@ -71,12 +71,16 @@ class Erasure:
         ]
 
     def finish(self) -> int:
-        """What a crash has cut off; how many batches went now."""
+        """What a crash has cut off, and requests that are lost; how many batches went now."""
         batches = 0
-        for batch_ids, who in self._journal.unfinished():
+        for batch_ids, who in self._journal.unfinished(self.waiting()):
             batches += self._spool.purge(batch_ids)
             self._ask_to_delete(batch_ids, who or self._who())
         return batches
+
+    def waiting(self) -> frozenset[str]:
+        """Ids of the control records that are in the spool, undamaged. Raises `SpoolError`."""
+        return frozenset(record.record_id for record in self._spool.controls())
 
     def _who(self) -> dict[str, str]:
         return (
@@ -88,33 +92,38 @@ class Erasure:
             raise GrantError(
                 "There is no grant to ask the receiver under", "What was here is deleted; `mcilib grant`."
             )
-        self._spool.commit_control(control.delete_request(who["participant"], who["device"], batch_ids))
-        self._journal.asked(batch_ids)
+        ask = control.delete_request(who["participant"], who["device"], batch_ids)
+        self._journal.asked(batch_ids, self._spool.commit_control(ask).record_id)
 
     # --- all of it -----------------------------------------------------------------------------------------
 
     def everything(self, withdrawal: Withdrawal) -> int:
         """All of this participant, after the marker is on the disk; how many batches went. May be done again."""
         steps = Steps()
+        steps.take(self._spool.controls)  # a damaged one is set aside, and goes with what lies there
         batches = steps.take(self._spool.purge) or 0
         steps.take(lambda: self._ask_to_delete_all(withdrawal))
         steps.take(lambda: self._remove_grant(withdrawal.participant))
-        steps.take(self._journal.clear)
+        steps.take(lambda: self._journal.clear(withdrawal.participant))
         steps.take(self._decisions.save)
         steps.end()
         return batches
 
     def _ask_to_delete_all(self, withdrawal: Withdrawal) -> None:
-        waiting = self._spool.controls()
-        there = [record.record_id for record in waiting if _deletes_all(record, withdrawal.participant)]
-        if not there:
-            ask = control.delete_request(withdrawal.participant, withdrawal.device)
-            there = [self._spool.commit_control(ask).record_id]
-        for record in waiting:  # in the participant's words, and there is nothing left to exempt
+        asked = self._asked_for_all(withdrawal.participant, withdrawal.device)
+        for record in self._spool.controls():
+            # In the participant's words, and there is nothing left to exempt.
             if control.kind_of(record) != control.DELETE:
                 self._spool.settle_control(record.record_id)
-        known = replace(withdrawal, record_id=there[0])
+        known = replace(withdrawal, record_id=asked)
         self._decisions.become(lambda state: replace(state, withdrawal=known))
+
+    def _asked_for_all(self, participant: str, device: str) -> str:
+        """The id of the control record that waits with that request, or of a new one."""
+        for record in self._spool.controls():
+            if _deletes_all(record, participant):
+                return record.record_id
+        return self._spool.commit_control(control.delete_request(participant, device)).record_id
 
     def _remove_grant(self, participant: str) -> None:
         """Unless it is another participant's. One that cannot be read is void, and may name this one."""
@@ -130,17 +139,26 @@ class Erasure:
             raise refused("The grant", path, error) from None
 
     def forget_pseudonym(self) -> None:
-        """There is a grant with another one: of the one that was withdrawn the request alone is left."""
+        """There is a grant with another one: of the one that was withdrawn the request alone is left, made again when
+        it is lost."""
         withdrawal, grant = self._decisions.state.withdrawal, self.grant
-        if withdrawal is None or not withdrawal.record_id or grant is None:
+        if withdrawal is None or not withdrawal.record_id:
             return
-        if withdrawal.participant not in ("", grant.participant):
+        if withdrawal.former:
+            asked = replace(withdrawal, record_id=self._asked_for_all(withdrawal.former, withdrawal.device))
+            self._decisions.become(lambda state: replace(state, withdrawal=asked))
+        elif grant is not None and withdrawal.participant not in ("", grant.participant):
             self._decisions.become(lambda state: pseudonym_forgotten(state, withdrawal))
 
 
 def pseudonym_forgotten(state: ControlState, withdrawal: Withdrawal) -> ControlState:
-    """Of the pseudonym that was withdrawn its hash is left."""
-    return replace(state, withdrawal=replace(withdrawal, participant=""), withdrawn=hashes(state))
+    """Of the pseudonym that was withdrawn its hash is left, and of the device, which is in each batch too, nothing: but
+    for what the request needs until it is confirmed."""
+    if withdrawal.confirmed_ns is not None:
+        left = replace(withdrawal, participant="", former="", device="")
+    else:
+        left = replace(withdrawal, participant="", former=withdrawal.participant)
+    return replace(state, withdrawal=left, withdrawn=hashes(state))
 
 
 def hashes(state: ControlState) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -104,6 +105,13 @@ def remove_leftovers(path: Path) -> None:
     """What writes of a file have left that a crash cut off. Raises `OSError`."""
     for leftover in path.parent.glob(f".{path.name}.*"):
         leftover.unlink(missing_ok=True)
+
+
+def without_home(error: object) -> str:
+    """What an error says, with the home folder as `~`: for a log line, since that folder's name is as a rule its
+    user's."""
+    home = os.path.expanduser("~").rstrip(os.sep)
+    return re.sub(rf"{re.escape(home)}(?![\w.-])", "~", str(error)) if home else str(error)
 
 
 def sync_names(folder: Path) -> None:

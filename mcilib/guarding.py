@@ -68,8 +68,8 @@ class Guarding:
         self._sift(guard, buffer, waiting)
         guard.guard(self._exempt)
         if not self._exempt:
+            self._exclude(guard.drop_events())
             states = guard.end(self._clock.monotonic_ns())
-            self._exclude(guard.drop())
             self._batcher.focus, self._guard = guard.focus, None
             self._batcher.take(deque(states))
         elif before:

@@ -64,6 +64,10 @@ NOTE_TIMEOUT_S, LINE_TIMEOUT_S = 0.8, 0.2
 """How long a note of the desktop may take, and how long a terminal that takes no line is waited for: a second together.
 A note is shown after 10 ms; 0.1 s when the service of notes has to be started first."""
 
+RESUMED_TIMEOUT_S = 3.0
+"""How long the answer to `mcilib resume` waits until the participant was told and the sources hear: a note and a line
+that take their time, and a source that starts in 0.1 s; the command waits 15 s for it."""
+
 NOTICE_PART_MAX_CHARS = 120
 """Of who collects, and of what for, in a note: two lines of it."""
 
@@ -382,6 +386,10 @@ STOP_TIMEOUT_S = 2.0
 
 STOP_RESERVE_S = 0.5
 """Of that, kept for closing what the uploader used: it gets what capture and this leave of the 2 s."""
+
+REQUESTS_TIMEOUT_S = 3.0
+"""How long `start()` sends what was asked of the receiver before it says that the grant is void: a request or two on a
+slow line, while the host waits. `stop()` of the uploader comes on top, 0.5 s."""
 
 FLUSH_TIMEOUT_S = 10.0
 """How long `flush()` waits for the upload by default."""

@@ -29,6 +29,7 @@ from mcilib.delivery import control
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.erasure import Erasure, hashes, pseudonym_forgotten
 from mcilib.errors import ConfigError, GrantError, McilibError, SpoolError
+from mcilib.files import without_home
 from mcilib.statistics import Forgotten
 
 _log = logging.getLogger("mcilib")
@@ -87,7 +88,7 @@ class Participant:
                 try:
                     self._erasure.grant = Grant.load(self.folder)
                 except GrantError as error:
-                    _log.warning("mcilib: %s", error)
+                    _log.warning("mcilib: %s", without_home(error))
             if self.state.unreadable:
                 return
             self._decisions.become(lambda state: _of_this_boot(state, now))
@@ -99,11 +100,27 @@ class Participant:
             try:
                 steps.end()
             except McilibError as error:  # it holds all the same, and is tried again at the next open
-                _log.warning("mcilib: %s", error)
+                _log.warning("mcilib: %s", without_home(error))
 
     def _finish(self) -> None:
         if batches := self._erasure.finish():
             self.audit.append("forget_finished", "agent", batches=batches)
+
+    def _ask_again(self) -> None:
+        """Requests to delete that are lost, since the disk has damaged them say, are made again. Waits for nobody."""
+        withdrawal, asked = self.state.withdrawal, set(self.journal.awaited)
+        if withdrawal is not None and withdrawal.record_id and withdrawal.confirmed_ns is None:
+            asked.add(withdrawal.record_id)
+        if not asked or not self._erasure.lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(McilibError):  # again before the next request
+                if not asked <= self._erasure.waiting():
+                    self.resume_withdrawal()
+                    self._finish()
+                    self._decisions.save()
+        finally:
+            self._erasure.lock.release()
 
     def _request_again(self, now: Now) -> None:
         """What is not decided and not in the spool: a crash was faster, or there was no grant."""
@@ -140,6 +157,7 @@ class Participant:
     def may_send(self, gate: Gate | None) -> str | None:
         """Why no data may be sent under `gate`, None being one that was withdrawn; None when it may. Asked before each
         request: what the journal tells of the batches is on the disk before they leave."""
+        self._ask_again()
         if gate is None:
             return "you have withdrawn"
         self.journal.sync()
@@ -274,11 +292,18 @@ class Participant:
         )
 
     def narrow(self, old: Grant, new: Grant) -> Forgotten:
-        """Deletes each whole batch with something that `new` does not cover, if `old` covered more."""
+        """Deletes each whole batch with something that `new` does not cover, if `old` covered more. What waits here for
+        another operator goes too: `new` does not say that this one may have it."""
         covered = {scope for scope in ("apps", *old.scopes) if new.covers(scope)}
-        if set(old.scopes) <= covered:
+        is_other = old.operator != new.operator
+        if set(old.scopes) <= covered and not is_other:
             return Forgotten()
-        return self._delete("narrow", lambda present: self.journal.outside(covered, present))
+
+        def uncovered(present: Collection[str]) -> list[str]:
+            outside = self.journal.outside(covered, present) if not set(old.scopes) <= covered else []
+            return list(dict.fromkeys([*outside, *(present if is_other else ())]))
+
+        return self._delete("narrow", uncovered)
 
     def keep_to(self, grant: Grant) -> Forgotten:
         """As `narrow`, when it is not known what the grant before was: deletes the batches of this participant of which
@@ -334,8 +359,9 @@ class Participant:
     def confirm(self, record_id: str) -> None:
         """The receiver has carried a request to delete out."""
         self._decisions.check()
-        with self._erasure.lock:  # until a withdrawal under way knows the id of its record
+        with self._erasure.lock:  # until what is under way knows the id of its record
             withdrawal = self.state.withdrawal
+            self.journal.confirmed(record_id)
         if withdrawal is None or withdrawal.record_id != record_id:
             self.audit.append("deleted", "operator", record=record_id)
         elif withdrawal.confirmed_ns is None:
@@ -385,8 +411,12 @@ class Participant:
         self._decisions.become(change)
         steps = Steps()
         steps.take(self._on_change)
-        steps.take(self._decisions.save)
+        with contextlib.suppress(SpoolError):  # before it is asked for
+            self._decisions.save()
         steps.take(also)
+        steps.take(
+            self._decisions.save
+        )  # if it was refused: on a full disk data makes room for what is asked
         steps.take(lambda: self.audit.append(what, by, **facts))
         steps.end()
 

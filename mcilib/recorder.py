@@ -14,6 +14,7 @@ from mcilib.clock import Clock, SystemClock, boot_id
 from mcilib.consent import Gate
 from mcilib.errors import McilibError, SealError, SpoolError
 from mcilib.events import Event, Gap, event_count
+from mcilib.files import without_home
 from mcilib.format.metadata import LEVERS_MAX, NAME_MAX_BYTES, REASON_MAX_BYTES, Coverage, Lever
 from mcilib.format.open_batch import OpenBatch
 from mcilib.format.vocabulary import is_text
@@ -264,12 +265,12 @@ class Recorder:
 
     def discard(self) -> int:
         """Forgets all that is in memory and not yet in the spool; it counts as excluded. Returns how many events.
-        `Gate.restart` was called before, so that what is told meanwhile is not taken."""
+        `Gate.restart` was called before, so that what is told meanwhile is not taken. What is true of displays, layout
+        and the program in use is known on, and told again before the next input."""
         with self._work:
             before = self._aside["excluded"]
+            self._guarding.take(self._buffer)  # who tells of that is heard
             self._guarding.exclude_waiting()
-            for _ in range(len(self._buffer)):
-                self._set_aside("excluded", event_count(self._buffer.popleft()))
             self._batcher.lose_open()
             self._batcher.lose_closed()
             return self._aside["excluded"] - before
@@ -482,7 +483,7 @@ class Recorder:
 
     def _say(self, part: str, error: McilibError) -> None:
         if self._problem != (part, error):
-            _log.error("mcilib: %s", error)
+            _log.error("mcilib: %s", without_home(error))
         self._problem = part, error
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from mcilib.testing.xvfb import VirtualDisplay
 
 pytest_plugins = ["mcilib.testing.plugin"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("mcilib", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mcilib")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,6 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("DBUS_SESSION_BUS_ADDRESS", "LANGUAGE", "LC_ALL", "LC_MESSAGES"):
         os.environ.pop(name, None)
     os.environ["LANG"] = "C.UTF-8"
+    # A machine that is busy is no finding.
+    settings.register_profile(
+        "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("patient")
     if os.environ.get("MCILIB_TEST_INSTALLED") != "1":
         return
     import mcilib
@@ -83,6 +93,10 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return MADE_ANEW.sub("...", text).encode("unicode_escape").decode("ascii")
 
 
+def is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """For `-n auto`: one more than processors, because half of the time of the tests is waiting."""
@@ -94,7 +108,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """A test that is `alone` has the room for itself; nobody new gets through the door while it waits for that."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
-    alone = item.get_closest_marker("alone") is not None
+    alone = is_alone(item)
     # Any two files that all workers know. Unlocked by name: a process that a test left behind may hold them open.
     with open(__file__) as room, open(ROOT / "pyproject.toml") as door:
         try:
@@ -179,10 +193,12 @@ def session_xserver() -> Iterator[VirtualDisplay]:
 @pytest.fixture
 def xserver(session_xserver: VirtualDisplay, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualDisplay]:
     """A real X server with a window that takes events and an XTEST injector; starts every test alike:
-    nothing held down, layout us, pointer in the middle."""
+    nothing held down, layout us, pointer in the middle. No key repeats (`repeating_keys`): between a press and its
+    release a busy machine may stand still for longer than the half second after which one does."""
     session_xserver.start()  # nothing to do unless a test killed it
     _use(session_xserver, monkeypatch)
     session_xserver.release_all()
+    repeat_keys(session_xserver, False)
     session_xserver.move(session_xserver.width_px // 2, session_xserver.height_px // 2)
     session_xserver.sync()
     yield session_xserver
@@ -196,7 +212,22 @@ def own_xserver(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualDisplay]:
     """An X server of the test's own, which it may freeze, kill and restart."""
     with _new_display() as display:
         _use(display, monkeypatch)
+        repeat_keys(display, False)
         yield display
+
+
+@pytest.fixture
+def repeating_keys(xserver: VirtualDisplay) -> Iterator[None]:
+    """Keys of `xserver` that are held down repeat."""
+    repeat_keys(xserver, True)
+    yield
+    repeat_keys(xserver, False)
+
+
+def repeat_keys(display: VirtualDisplay, on: bool) -> None:
+    connection = display._connected()
+    connection.change_keyboard_control(auto_repeat_mode=int(on))
+    connection.sync()
 
 
 # --- buses --------------------------------------------------------------------------------------------------
@@ -265,8 +296,21 @@ def laptop(new_laptop: Callable[..., EmulatedLaptop]) -> EmulatedLaptop:
 
 
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Every test that uses an X server can be left out with `-m 'not x11'`; those that run alone come last."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    """Every test that uses an X server can be left out with `-m 'not x11'`. Those that run alone come last, and each
+    of the workers, which get a run of neighbours to begin with, has its share of the files with slow ones first: what is
+    left at the end, and what one that is alone waits for, is short then."""
+    items.sort(key=is_alone)
+    files = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    slow = [item for item in items if item.path in files and not is_alone(item)]
+    rest = [item for item in items if item.path not in files or is_alone(item)]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    dealt: list[Any] = []
+    for worker in range(workers):
+        dealt += slow[worker * len(slow) // workers : (worker + 1) * len(slow) // workers]
+        share = max(0, (worker + 1) * len(items) // workers - len(dealt))
+        dealt += rest[:share]
+        del rest[:share]
+    items[:] = dealt
     for item in items:
         if {"xserver", "own_xserver", "session_xserver"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("x11")

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections import deque
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,8 +201,8 @@ class Agent:
                 print(status_line(collector, now_s - started_s), flush=True)
             ends = [for_s and started_s + for_s - now_s, terminal and shown_s + STATUS_EVERY_S - now_s]
             waits = [float(end) for end in ends if end]
-            if self._grant.expires_at is not None:
-                waits.append(_seconds_left(self._grant.expires_at))
+            if self._grant.expires_ns is not None:
+                waits.append(max(0.0, (self._grant.expires_ns - time.time_ns()) / 1e9))
             self._stop.wait(min(waits, default=None))
         return "told"
 
@@ -283,7 +282,3 @@ def _expired(grant: Grant) -> GrantError:
     return GrantError(
         f"The grant expired at {grant.expires_at}", "Nothing is collected or sent any more: `mcilib grant`."
     )
-
-
-def _seconds_left(expires_at: str) -> float:
-    return max(0.0, (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcilib.cli._parser import state_dir
 from mcilib.config import Settings
-from mcilib.errors import ConfigError, GrantError
+from mcilib.errors import ConfigError, GrantError, SpoolError
 from mcilib.language import Words, is_yes, marked, moment
 
 if TYPE_CHECKING:
@@ -38,18 +38,29 @@ class Answer:
 
 
 def control(
-    settings: Settings, name: str, arguments: Mapping[str, Any], *, timeout_s: float = ANSWER_S
+    settings: Settings, name: str, arguments: Mapping[str, Any], *, needs_grant: bool = True
 ) -> Answer:
-    """Carries a control out. Raises `GrantError` when there is neither an agent nor a grant, and what the control
-    raises, whoever carries it out: `ConfigError`, `SpoolError`."""
+    """Carries a control out. Raises `GrantError` when there is neither an agent nor, if it `needs_grant`, a grant, and
+    what the control raises, whoever carries it out: `ConfigError`, `SpoolError`."""
     folder = state_dir(settings)
-    answer = ask_agent(folder, name, arguments, timeout_s=timeout_s)
+    answer = ask_agent(folder, name, arguments)
     if answer is not None:
         return Answer(answer, True)
-    grant = grant_of(folder)
+    try:
+        grant = grant_of(folder)
+    except GrantError:
+        if needs_grant:
+            raise
+        grant = None
     from mcilib.cli._folder import folder_controls
     from mcilib.consent.dispatch import carry_out
+    from mcilib.delivery.spool import DirectorySpool
 
+    if DirectorySpool.owned(folder / "spool"):
+        raise SpoolError(
+            f"The program that uses {folder} takes no commands, and goes on as before",
+            "Use its own controls, or end it: `mcilib status` says which process it is.",
+        )
     with folder_controls(settings, folder, grant) as controls:
         return Answer(carry_out(controls, name, arguments), False)
 

@@ -38,7 +38,7 @@ def _what(change: ControlChange, tr: Words) -> str:
         case "exempt":
             return tr("You have asked for an exemption: {scope}.").format(scope=_last(state, tr))
         case "decided":
-            return _decided(state, tr)
+            return _decided(change, tr)
         case "hold" if state.hold_s:
             return tr("Batches rest here for {time}.").format(time=lasting(state.hold_s, tr))
         case "hold":
@@ -50,11 +50,11 @@ def _last(state: ControlState, tr: Words) -> str:
     return one_line(state.exemptions[-1].scope.words_in(tr)) if state.exemptions else tr("none")
 
 
-def _decided(state: ControlState, tr: Words) -> str:
-    decided = [exemption for exemption in state.exemptions if exemption.decided_ns is not None]
-    if not decided:
+def _decided(change: ControlChange, tr: Words) -> str:
+    decided = [one for one in change.state.exemptions if one.exemption_id == change.exemption_id]
+    if not decided:  # taken out since, by another
         return tr("The operator has decided.")
-    last = max(decided, key=lambda exemption: exemption.decided_ns or 0)
+    [last] = decided
     answer = f' ("{one_line(last.answer)}")' if last.answer else ""
     scope, became = one_line(last.scope.words_in(tr)), tr(STATE_WORDS[last.state.value])
     return tr("The operator has decided. {scope}: {state}{answer}.").format(

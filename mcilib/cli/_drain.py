@@ -47,11 +47,15 @@ def drain(settings: Settings, folder: Path, grant: Grant, stop: StopSignal) -> i
     lost = sum(after.lost.values()) - sum(before.lost.values())
     if lost:
         print(f"Lost {count(lost, 'batch')}; `mcilib status` tells why.", flush=True)
-    if after.waiting_batches:
+    # A request that the operator has not decided yet is no reason; one that the receiver has not carried out is.
+    unsent = after.control_records if reason else 0
+    if after.waiting_batches or unsent:
+        still = [count(after.waiting_batches, "batch")] if after.waiting_batches else []
+        still += [f"{count(unsent, 'message')} to the receiver"] if unsent else []
         cause = "stopped before it was done" if stop.requested else reason
         raise DeliveryError(
-            f"{count(after.waiting_batches, 'batch')} still on this device: {cause}",
-            "Nothing is lost; run it again later.",
+            f"{' and '.join(still)} still on this device: {cause}",
+            "Run it again later." if lost else "Nothing is lost; run it again later.",
         )
     return 0
 

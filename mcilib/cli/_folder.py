@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mcilib.cli._language import words_here
 from mcilib.config import Settings
 from mcilib.consent import ControlState, Exemption, ExemptScope, Gate, Grant, Pause
 from mcilib.delivery.spool import DirectorySpool, intact_frame
@@ -54,7 +55,7 @@ class FolderControls:
 
     @property
     def held(self) -> str | None:
-        whole = self.participant.barred().all
+        whole = self.participant.state.barred(self.participant.now(), tr=words_here()).all
         return whole.words if whole is not None else None
 
     # --- the controls --------------------------------------------------------------------------------------
@@ -86,10 +87,13 @@ class FolderControls:
         return self.participant.forget(last_s)
 
     def withdraw(self) -> Forgotten:
-        if self._gate is None:
+        if self._gate is not None:
+            who: tuple[str, str] | None = (self._gate.grant.participant, self._gate.grant.device)
+        else:
+            who = self.participant.journal.last_of(self.participant.is_withdrawn)
+        if who is None:
             raise GrantError("It is withdrawn already", "Nothing is collected.")
-        grant = self._gate.grant
-        return self.participant.withdraw(grant.participant, grant.device)
+        return self.participant.withdraw(*who)
 
     def regrant(self, grant: Grant | None = None) -> Forgotten:
         new = Grant.load(self._folder) if grant is None else grant
@@ -103,6 +107,10 @@ class FolderControls:
 
     def commit(self) -> bool:
         return True
+
+    def control_resume(self) -> dict[str, Any]:
+        self.resume()
+        return {"held": self.held}
 
     def control_status(self) -> dict[str, Any]:
         return {

@@ -43,6 +43,14 @@ class Standing:
     plan: PlanStatistics | None
     impact: ImpactStatistics
 
+    @property
+    def has_grant_elsewhere(self) -> bool:
+        """Whether an agent runs under a grant that is not in the folder: removed since, damaged, or a host's own."""
+        withdrawal = self.state.withdrawal
+        if self.grant is not None or not self.running or self.state.pending_withdrawal:
+            return False
+        return withdrawal is None or (self.since_ns or 0) > withdrawal.asked_ns
+
     def barred(self, tr: Words = ENGLISH) -> Barred:
         """What is not captured now, by the participant's decisions."""
         barred = self.state.barred(self.now, tr=tr)

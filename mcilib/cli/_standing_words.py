@@ -50,8 +50,13 @@ def _grant_rows(standing: Standing, tr: Words) -> Rows:
     if grant is None:
         if standing.unreadable:
             return [[tr("Grant:"), tr("unreadable. {why}").format(why=one_line(str(standing.problem)))]]
+        if standing.has_grant_elsewhere:
+            elsewhere = tr(
+                "not in this folder. The agent keeps to its own until `mcilib withdraw`, or its end."
+            )
+            return [[tr("Grant:"), elsewhere]]
         return [[tr("Grant:"), tr("none. Nothing is collected without one: `mcilib grant`.")]]
-    ends = tr("when you delete it")
+    ends = tr("when you withdraw")
     if grant.expires_ns is not None:
         ends = moment(grant.expires_ns)
     if grant.expired(standing.now.wall_ns):

@@ -126,7 +126,9 @@ def _withdraw(args: argparse.Namespace) -> int:
         print_json({"exemption": as_json(exemption), "running": answer.running})
     else:
         tr = words_here()
-        text = tr("Withdrawn: {scope}. It is captured again, as far as the grant covers it.")
+        text = tr(
+            "Withdrawn: {scope}. It is captured again, unless the grant or something else keeps it off."
+        )
         print(text.format(scope=one_line(exemption.scope.words_in(tr))))
     return 0
 

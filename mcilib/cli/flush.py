@@ -51,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
         print_json(dict(found))
         return 0 if found["delivered"] else DeliveryError.exit_code
     if not found["delivered"]:
+        unwritten = "no answer" if found["committed"] else "what was captured last could not be written"
         raise DeliveryError(
-            f"{count(found['waiting_batches'], 'batch')} still on this device: {found['detail'] or 'no answer'}",
-            "Nothing is lost; the agent tries again by itself.",
+            f"{count(found['waiting_batches'], 'batch')} still on this device: {found['detail'] or unwritten}",
+            "The agent tries again by itself; `mcilib status` shows what waits, and what was lost if anything was.",
         )
     print("Uploaded: nothing waits any more.")
     return 0

@@ -39,8 +39,9 @@ folder. Nothing is collected without one. An earlier grant is replaced; its pseu
 kept. After a withdrawal both are new.
 
 Where fewer scopes are granted than before, what is not covered any more ends at once, and every batch on
-this device with something of it is deleted. Where more is asked for, or another policy is to hold, an
-agent that runs captures nothing until you have answered.
+this device with something of it is deleted. Where another operator is named, all that waits here is
+deleted. Where more is asked for, or another policy is to hold, an agent that runs captures nothing until
+you have answered.
 
 With --yes, or without a terminal to ask on, nobody is asked: the grant is recorded as "unattended" and
 every `mcilib status` says so first.""",
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     folder = state_dir(settings)
     required_policy = read_policy(settings.consent.policy_file)
+    _check_no_other_grant(folder)
     old, tr = _earlier(folder), words_here()
     policy = _policy_of(settings, required_policy)
     language = settings.grant.language or (ENGLISH if policy is not None else tr).language
@@ -161,6 +163,17 @@ def read_policy(path: Path | None) -> str | None:
     if not text.strip():
         raise ConfigError(f"The policy {path} is empty", hint)
     return text
+
+
+def _check_no_other_grant(folder: Path) -> None:
+    """Raises `GrantError` when an agent runs under a grant that is not here: it would go on with that one."""
+    from mcilib.cli._standing import look
+
+    if (folder / "spool").is_dir() and look(folder).has_grant_elsewhere:
+        raise GrantError(
+            "The agent that runs keeps to another grant, which is not in this folder",
+            "End the agent first, or withdraw from what it collects: `mcilib withdraw`.",
+        )
 
 
 def _earlier(folder: Path) -> Grant | None:

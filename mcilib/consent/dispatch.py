@@ -16,12 +16,7 @@ from mcilib.statistics import Forgotten
 class Controllable(Protocol):
     """What a participant can do. All raise `McilibError`."""
 
-    @property
-    def held(self) -> str | None: ...
-
     def pause(self, duration_s: float | None = None) -> Pause: ...
-
-    def resume(self) -> None: ...
 
     def request_exemption(
         self, scope: ExemptScope, reason_class: str, note: str = "", until_ns: int | None = None
@@ -42,6 +37,8 @@ class Controllable(Protocol):
     def regrant(self, grant: Grant | None = None) -> Forgotten: ...
 
     def commit(self) -> bool: ...
+
+    def control_resume(self) -> Mapping[str, Any]: ...
 
     def control_status(self) -> Mapping[str, Any]: ...
 
@@ -65,11 +62,6 @@ def _pause(target: Controllable, arguments: Mapping[str, Any]) -> dict[str, Any]
     given = arguments.get("duration_s")
     pause = target.pause(None if given is None else _number(arguments, "duration_s"))
     return {"left_s": pause.duration_ns / 1e9}
-
-
-def _resume(target: Controllable, _: Mapping[str, Any]) -> dict[str, Any]:
-    target.resume()
-    return {"held": target.held}
 
 
 def _exempt(target: Controllable, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +108,7 @@ def _forgotten(forgotten: Forgotten) -> dict[str, Any]:
 
 _STEPS: Mapping[str, Callable[[Controllable, Mapping[str, Any]], dict[str, Any]]] = {
     "pause": _pause,
-    "resume": _resume,
+    "resume": lambda target, _: dict(target.control_resume()),
     "exempt": _exempt,
     "unexempt": _unexempt,
     "hold": _hold,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mcilib.policy.hours import Window
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_TIME_END_NS = 2**63
 
 REASON_CLASSES = ("personal", "medical", "legal", "confidential", "representation", "other")
 """Why, as far as the operator needs to know. `representation`: work of a works council or a union."""
@@ -59,6 +60,8 @@ class ExemptScope:
                 f"An exemption is of {' and '.join(given) or 'nothing'}",
                 "Name kinds of events, programs, weekly hours, or everything: one of these.",
             )
+        if not self.everything and isinstance(getattr(self, given[0]), str):  # its letters would be the names
+            raise ConfigError(f"{given[0]} of an exemption is one text", f"Give a tuple: {given[0]}=(...,).")
         for scope in self.scopes:
             if scope not in SCOPES:
                 raise ConfigError(f"{scope!r} is no kind of events", f"Kinds: {', '.join(SCOPES)}.")
@@ -73,7 +76,9 @@ class ExemptScope:
                     raise ValueError("must be such as 'mon-fri 12:00-13:00', on one line")
                 _window(window)
             except ValueError as error:
-                raise ConfigError(f"{window!r} are no weekly hours", f"They {error}.") from None
+                raise ConfigError(
+                    f"{window!r} are no weekly hours: {error}", "Give them as in 'mon-fri 12:00-13:00'."
+                ) from None
         if len(self.scopes) + len(self.apps) + len(self.hours) > limits.EXEMPT_PARTS_MAX:
             raise ConfigError("An exemption has too many parts", "Ask for several exemptions.")
 
@@ -152,6 +157,13 @@ class Exemption:
             raise ConfigError(
                 f"{self.reason_class!r} is no class of reasons", f"Classes: {', '.join(REASON_CLASSES)}."
             )
+        times = [time_ns for time_ns in (self.until_ns, self.decided_ns) if time_ns is not None]
+        for time_ns in (self.requested_ns, *times):
+            # On the disk, or on its way, nobody could read it any more.
+            if type(time_ns) is not int or not 0 <= time_ns < _TIME_END_NS:
+                raise ConfigError(
+                    "The exemption has a time that is none", "Give Unix time in ns, a whole number."
+                )
         for text in (self.note, self.answer):
             if len(text.encode("utf-8", "replace")) > limits.EXEMPTION_NOTE_MAX_BYTES:
                 raise ConfigError(

@@ -16,6 +16,7 @@ from mcilib.events import Display, Event, Focus, Gap, Layout
 
 EDGE_NS = int(limits.EXCLUSION_EDGE_S * 1e9)
 _TELLING = frozenset({Focus, Gap})
+_STATES = (Focus, Display, Layout)
 _LONG_AGO, _FOR_EVER = -(2**63), 2**63
 _TIME = attrgetter("t_ns")
 
@@ -72,7 +73,9 @@ class FocusGuard:
     def waits_until_ns(self) -> int | None:
         """Up to when the history must be known for all to pass that waits and can; None when nothing does."""
         times = [lot.last_ns for lot in self._lots]
-        times += [end_ns for t_ns, _ in self._states.values() if (end_ns := self._end(t_ns)) is not None]
+        times += [
+            t_ns if (end_ns := self._end(t_ns)) is None else end_ns for t_ns, _ in self._states.values()
+        ]
         times = [t_ns for t_ns in times if t_ns < _FOR_EVER]
         return max(times) + EDGE_NS if times else None
 
@@ -112,9 +115,22 @@ class FocusGuard:
 
     def drop_events(self) -> list[Event]:
         """The same, but for what is true of windows, displays and the layout."""
-        dropped = [event for lot in self._lots for event in lot.events]
+        dropped: list[Event] = []
+        for lot in self._lots:
+            for t_ns, event in zip(lot.times_ns, lot.events, strict=True):
+                if type(event) in _STATES:
+                    self._keep(t_ns, event, dropped)
+                else:
+                    dropped.append(event)
         self._lots.clear()
         return dropped
+
+    def _keep(self, t_ns: int, state: Event, excluded: list[Event]) -> None:
+        """Until another one of its kind comes."""
+        key = state.kind, getattr(state, "display", None)
+        if key in self._states:
+            excluded.append(self._states[key][1])
+        self._states[key] = t_ns, state
 
     def end(self, t_ns: int) -> list[Event]:
         """Nothing is exempt any more: what is true of windows, displays and the layout now."""
@@ -187,21 +203,18 @@ class FocusGuard:
                 passed += self._restated(limit_ns, excluded)
                 passed.append(event)
                 self._passed_ns = max(self._passed_ns, t_ns)
-            elif type(event) in (Focus, Display, Layout):
-                key = (event.kind, getattr(event, "display", None))
-                if key in self._states:
-                    excluded.append(self._states[key][1])
-                self._states[key] = t_ns, event
+            elif type(event) in _STATES:
+                self._keep(t_ns, event, excluded)
             else:
                 excluded.append(event)
         return passed
 
     def _restated(self, limit_ns: int, excluded: list[Event]) -> deque[Event]:
-        """What was true when a hole ended, which by now is known."""
+        """What was true when a hole ended, or outside of one, which by now is known."""
         passed: deque[Event] = deque()
         for key, (t_ns, event) in [*self._states.items()]:
             end_ns = self._end(t_ns)
-            if end_ns is not None and end_ns > limit_ns:
+            if (t_ns if end_ns is None else end_ns) > limit_ns:
                 continue
             del self._states[key]
             if end_ns is not None and type(event) is Focus and self._covers(event.app):

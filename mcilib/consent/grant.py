@@ -321,7 +321,7 @@ class Grant:
             (tr("What:"), ""),
             *((f"  {name}:", tr(SCOPES[name].words)) for name in self.scopes),
             (tr("Given:"), f"{self.given_at} {via}"),
-            (tr("Ends:"), self.expires_at or tr("when you delete it")),
+            (tr("Ends:"), self.expires_at or tr("when you withdraw")),
             (tr("Kept for:"), days),
             (
                 tr("You are:"),

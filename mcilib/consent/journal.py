@@ -3,7 +3,8 @@ and at the receiver. No content.
 
 Two kinds of lines. A batch: id, sequence, begin and end by the time since the boot and by the wall clock (ms),
 boot, scopes, digest of the grant, pseudonym and device id in it. And what is to be deleted: ids, which are `delete`
-until they are `asked` for; what a crash left at `delete` is finished at the next open.
+until they are `asked` for in a control record, and that until it is `confirmed`. So what a crash left at `delete` is
+finished at the next open, and a record that is lost before it is confirmed is made again.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class BatchJournal:
         self._lock = threading.Lock()  # the last that is taken: the spool calls with its own held
         self._unwritten = b""  # what the disk has refused
         self._is_dirty = False
+        self.awaited: frozenset[str] = frozenset()
+        """Ids of the control records with which it was asked to delete, and which are not confirmed. Never waits."""
 
     # --- batches come --------------------------------------------------------------------------------------
 
@@ -81,6 +84,7 @@ class BatchJournal:
         """Takes out what is older than the receiver keeps it, or too much. Raises `SpoolError`."""
         with self._lock, _in_words(self.path):
             data = self._read()
+            self.awaited = frozenset(one.record for one in _deletions(data.splitlines()) if one.record)
             if data and not data.endswith(b"\n"):  # cut off by a crash: that batch is not known
                 with open_log(self.path) as fd:
                     append(fd, b"\n")
@@ -124,7 +128,8 @@ class BatchJournal:
             self._compact(lambda one: True)
 
     def _compact(self, keep: Callable[[Journaled], bool]) -> None:
-        """Writes it anew: of the batches that are to be kept and not deleted the newer ones, and what is unfinished."""
+        """Writes it anew: of the batches that are to be kept and not deleted the newer ones, what is unfinished, and
+        the newer requests that are not confirmed."""
         lines = self._read().splitlines()
         deleted = {batch_id for line in lines for batch_id in _ids(line, "delete")}
         kept = [
@@ -135,8 +140,12 @@ class BatchJournal:
         room = self._max_bytes // 2
         while kept and sum(map(len, kept)) + len(kept) > room:
             del kept[: len(kept) // 8 + 1]
-        unfinished = [_line({"delete": ids, **who}) for ids, who in _unfinished(lines)]
-        write_private(self.path, b"".join([*(line + b"\n" for line in kept), *unfinished]))
+        deletions, room = list[bytes](), self._max_bytes // 4
+        for deletion in reversed(_deletions(lines)):
+            room -= len(deletion.lines) if deletion.record else 0
+            if room >= 0 or not deletion.record:
+                deletions.append(deletion.lines)
+        write_private(self.path, b"".join([*(line + b"\n" for line in kept), *reversed(deletions)]))
         self._is_dirty = False
 
     # --- which batches -------------------------------------------------------------------------------------
@@ -160,6 +169,12 @@ class BatchJournal:
         """All batches that it knows, by id. Raises `SpoolError`."""
         return {one.batch_id: one for line in self._lines() if (one := _batch(line)) is not None}
 
+    def last_of(self, is_withdrawn: Callable[[str], bool]) -> tuple[str, str] | None:
+        """Pseudonym and device id of what was captured last and is not withdrawn: who withdraws where the grant is
+        lost. None when there is nothing of that. Raises `SpoolError`."""
+        found = [(one.participant, one.device) for one in self.known().values() if one.participant]
+        return next((who for who in reversed(found) if not is_withdrawn(who[0])), None)
+
     def _found(self, wanted: Callable[[Journaled], bool], present: Collection[str]) -> list[str]:
         lines = self._lines()
         gone = {batch_id for line in lines for batch_id in _ids(line, "delete")} - set(present)
@@ -177,24 +192,44 @@ class BatchJournal:
         """Durable when it returns: if a crash comes, it is finished. `who` is kept with it. Raises `SpoolError`."""
         self._note({"delete": batch_ids, **who})
 
-    def asked(self, batch_ids: list[str]) -> None:
-        """The receiver will be asked, whatever comes. Raises `SpoolError`."""
-        self._note({"asked": batch_ids})
+    def asked(self, batch_ids: list[str], record_id: str) -> None:
+        """With a control record that is in the spool. Raises `SpoolError`."""
+        self._note({"asked": batch_ids, "record": record_id})
+        self.awaited |= {record_id}
 
-    def unfinished(self) -> list[tuple[list[str], dict[str, str]]]:
-        """What was intended and not asked for: ids, and who. Raises `SpoolError`."""
-        return _unfinished(self._lines())
+    def confirmed(self, record_id: str) -> None:
+        """The receiver has carried out what that record asks for. One that is not known is ignored. Raises
+        `SpoolError`."""
+        if record_id in self.awaited:
+            self._note({"confirmed": record_id})
+            self.awaited -= {record_id}
+
+    def unfinished(self, waiting: Collection[str] | None = None) -> list[tuple[list[str], dict[str, str]]]:
+        """What was intended and not asked for: ids, and who. With the ids of the control records that are `waiting`,
+        also what was asked for in another one, which was not confirmed. Raises `SpoolError`."""
+        return [
+            (one.ids, one.who)
+            for one in _deletions(self._lines())
+            if not one.record or (waiting is not None and one.record not in waiting)
+        ]
 
     def _note(self, record: dict[str, Any]) -> None:
         with self._lock, _in_words(self.path), open_log(self.path) as fd:
             append(fd, _line(record))
             os.fsync(fd)
 
-    def clear(self) -> None:
-        """Nothing is kept. Raises `SpoolError`."""
+    def clear(self, participant: str) -> None:
+        """Nothing of this one is kept, and of others what is unfinished or not confirmed. Raises `SpoolError`."""
         with self._lock, _in_words(self.path):
             self._unwritten, self._is_dirty = b"", False
-            remove(self.path)
+            others = [
+                one for one in _deletions(self._read().splitlines()) if one.is_of_another_than(participant)
+            ]
+            self.awaited = frozenset(one.record for one in others if one.record)
+            if others:
+                write_private(self.path, b"".join(one.lines for one in others))
+            else:
+                remove(self.path)
 
     def _read(self) -> bytes:
         if not os.path.lexists(self.path):
@@ -206,14 +241,39 @@ class BatchJournal:
                 return file.read(size_bytes)
 
 
-def _unfinished(lines: list[bytes]) -> list[tuple[list[str], dict[str, str]]]:
-    found = list[tuple[list[str], dict[str, str]]]()
+@dataclass(slots=True)
+class _Deletion:
+    """That was not confirmed."""
+
+    ids: list[str]
+    who: dict[str, str]
+    record: str = ""
+    """The control record with which it was asked for."""
+
+    def is_of_another_than(self, participant: str) -> bool:
+        return self.who.get("participant", participant) != participant
+
+    @property
+    def lines(self) -> bytes:
+        asked = _line({"asked": self.ids, "record": self.record}) if self.record else b""
+        return _line({"delete": self.ids, **self.who}) + asked
+
+
+def _deletions(lines: list[bytes]) -> list[_Deletion]:
+    found = list[_Deletion]()
     for line in lines:
         if ids := _ids(line, "delete"):
             record = json.loads(line)
-            found.append((ids, {name: str(who) for name, who in record.items() if name != "delete"}))
+            found.append(_Deletion(ids, {name: str(who) for name, who in record.items() if name != "delete"}))
         elif ids := _ids(line, "asked"):
-            found = [one for one in found if one[0] != ids]
+            named = str(json.loads(line).get("record", ""))
+            for one in found:
+                if one.ids == ids:
+                    one.record = named
+            if not named:  # of a version that did not tell when it was confirmed
+                found = [one for one in found if one.ids != ids]
+        elif line.startswith(b'{"confirmed"'):
+            found = [one for one in found if not one.record or line != _line({"confirmed": one.record})[:-1]]
     return found
 
 

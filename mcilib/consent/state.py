@@ -48,19 +48,22 @@ class Withdrawal:
     """The participant has ended it. Kept until the receiver has confirmed that all is deleted."""
 
     participant: str
-    """The pseudonym of the grant; empty once it is confirmed and not needed any more."""
+    """The pseudonym of the grant; empty once it is confirmed, or there is a grant with another one."""
     device: str
+    """Random id; empty when the pseudonym is."""
     asked_ns: int
     """Unix time."""
     record_id: str
     """Of the control record that asks to delete all; empty before it is in the spool."""
     confirmed_ns: int | None = None
+    former: str = ""
+    """The pseudonym, when there is a grant with another one and it is not confirmed."""
 
     @classmethod
     def from_json(cls, record: Any) -> Withdrawal:
         """Raises `ValueError` or `TypeError` for anything else than its fields."""
         made = cls(**record)
-        words = (made.participant, made.device, made.record_id)
+        words = (made.participant, made.device, made.record_id, made.former)
         times = (made.asked_ns, 0 if made.confirmed_ns is None else made.confirmed_ns)
         if not all(isinstance(word, str) for word in words) or any(type(time) is not int for time in times):
             raise ValueError("a withdrawal has a field of the wrong kind")

@@ -165,10 +165,10 @@ class SpoolFolder:
         self._bad_until_ns = min(kept, default=now_ns) + int(limits.BAD_MAX_AGE_S * 1e9)
 
     def purge_bad(self, batch_ids: Iterable[str] | None) -> None:
-        """Removes these batches, or all, from what was kept for a look; durably."""
+        """Removes these batches, or all there is, from what was kept for a look; durably."""
         wanted = None if batch_ids is None else set(batch_ids)
         for entry in listed(self.bad):
-            if entry.name.endswith(".mcib") and (wanted is None or entry.entry_id in wanted):
+            if wanted is None or (entry.name.endswith(".mcib") and entry.entry_id in wanted):
                 _remove_anything(self.bad / entry.name)
         sync_folder(self.bad, self.tally)
 

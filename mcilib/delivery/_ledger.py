@@ -15,6 +15,7 @@ from mcilib.delivery._folder import SpoolFolder
 from mcilib.delivery._limits import Going, to_make_room
 from mcilib.delivery._state import KEPT_FOR_A_LOOK, Entry, Found, SpoolState, listed, load_state, reconcile
 from mcilib.errors import SpoolError
+from mcilib.files import without_home
 from mcilib.statistics import SpoolStatistics
 
 _log = logging.getLogger("mcilib")
@@ -38,7 +39,8 @@ class Ledger:
         if damaged:
             folder.set_state_aside()
             _log.warning(
-                "%s was damaged (kept beside it): its counters start again from the files", folder.path
+                "%s was damaged (kept beside it): its counters start again from the files",
+                without_home(folder.path),
             )
         anchor = before.age if before is not None else None
         self.age = AgeClock(anchor, clock, boot)

@@ -23,6 +23,7 @@ from mcilib.delivery._round import HOUR_USED_UP, Delivery, Permit, Round
 from mcilib.delivery.retry import RetryBudget, Schedule, Traffic
 from mcilib.delivery.schedule import Remembered, ScheduleFile
 from mcilib.errors import ConfigError
+from mcilib.files import without_home
 from mcilib.protocols import (
     Allowed,
     ControlRecord,
@@ -519,7 +520,7 @@ class Uploader:
                 self._told.add(run.outcome)
         self._save()
         if news and problem is not None:
-            _log.warning("mcilib: %s. %s", problem.message, problem.next_step)
+            _log.warning("mcilib: %s. %s", without_home(problem.message), problem.next_step)
 
     # --- what came of it ------------------------------------------------------------------------------------
 

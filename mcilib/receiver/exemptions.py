@@ -95,12 +95,15 @@ class KeyedExemptions(Place):
         """See `ExemptionStore`."""
         exemption_id = asked.exemption.exemption_id
         key, status = f"{exemption_id}-{asked.participant}", ReceiptStatus.DUPLICATE
+        refused = Receipt(exemption_id, ReceiptStatus.REJECTED, "deleted")
         with self._guarded():
-            there = None if self._gone(asked.participant) else self._stand(key)
+            if self._gone(asked.participant):
+                return refused
+            there = self._stand(key)
             if there is None:
                 with self._uploading({asked.participant}, [exemption_id]):
                     if self._gone(asked.participant):
-                        return Receipt(exemption_id, ReceiptStatus.REJECTED, "deleted")
+                        return refused
                     if self._make(key, "request", _request(asked), lambda now: now is not None):
                         status = ReceiptStatus.STORED
                 there = self._stand(key) or asked
@@ -181,7 +184,7 @@ class KeyedExemptions(Place):
             yield len(some)
 
     def _expire_exemptions(self, before: date) -> Iterator[None]:
-        """Those that are in force no more, since before that day."""
+        """Those that are in force no more, since before that day; and what is of no request and older."""
         before_ns = int(datetime(before.year, before.month, before.day, tzinfo=UTC).timestamp()) * 10**9
         for asked in self.asked():
             now = asked.exemption
@@ -189,7 +192,17 @@ class KeyedExemptions(Place):
             ends = [ns for ns in (asked.withdrawn_ns, denied_ns, now.until_ns) if ns is not None]
             if ends and min(ends) < before_ns:
                 key = f"{now.exemption_id}-{asked.participant}"
-                self._remove([_file(key, what) for what in ("request", "decision", "withdrawn")])
+                self._remove([_file(key, what) for what in _WHATS])
+            yield
+        # Taken back without a request, or a removal that a crash has cut off.
+        names = list(self._exemption_names())
+        requested = {key for key, what in names if what == "request"}
+        alone = [name for name in names if name[0] not in requested]
+        for at in range(0, len(alone), AT_ONCE):
+            some = alone[at : at + AT_ONCE]
+            texts = self._read([_file(*name) for name in some])
+            times = zip(some, (_written_ns(_object(text)) for text in texts), strict=True)
+            self._remove([_file(*name) for name, time_ns in times if time_ns < before_ns])
             yield
 
     # --- files ----------------------------------------------------------------------------------------------
@@ -295,6 +308,16 @@ def _asked(
             withdrawn_ns=at_ns if type(at_ns) is int else asked.received_ns,
         )
     return asked
+
+
+def _written_ns(content: dict[str, Any] | None) -> int:
+    """When it was decided or taken back; 0 when nobody can read that any more."""
+    times = [
+        time_ns
+        for name in ("decided_ns", "withdrawn_ns")
+        if type(time_ns := (content or {}).get(name)) is int
+    ]
+    return max(times, default=0)
 
 
 def _differs(now: Exemption, wanted: Exemption) -> str:

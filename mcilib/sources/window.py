@@ -28,7 +28,8 @@ class WindowSource(XSource):
     """Emits `Focus` at the start, when another window comes into use, and when that one moves. X11 only.
 
     The window manager says which window that is (`_NET_ACTIVE_WINDOW`); without one nothing is known, which `health`
-    says. `app` is the class of the window (`WM_CLASS`), such as `firefox`. With `titles` its title is told too, at
+    says, nor after one has died until its successor says something. `app` is the class of the window (`WM_CLASS`), such
+    as `firefox`. With `titles` its title is told too, at
     most 512 bytes in UTF-8, and when it changes; it is asked for in no other case. Scope `apps`, with `titles` scope
     `titles`. Changes of the window in use are told at most once a second; another window at once, with the time at
     which the X server heard of it. Nothing is read while nothing changes.
@@ -51,6 +52,8 @@ class WindowSource(XSource):
         self._window: Any = None
         self._manager: Any = None
         self._is_managed = False
+        self._is_left_behind = False
+        """Whether what the root window names is the word of a window manager that is gone."""
         self._told: Focus | None = None
         self._looked_ns = 0
         self._changed_ns: int | None = None
@@ -74,6 +77,8 @@ class WindowSource(XSource):
         self._root = control.screen().root
         self._root.change_attributes(event_mask=PROPERTY_CHANGES)
         self._window = self._manager = control.create_resource_object("window", 0)
+        self._active()
+        self._is_left_behind = not self._is_managed
         self._look(self._moment_ns(), out)
 
     def _take_notices(self, notices: Sequence[Any], unread: bool, out: Told) -> int | None:
@@ -84,6 +89,7 @@ class WindowSource(XSource):
                 t_ns = self._reader.server.at(notice.time, now_ns)
                 if notice.atom in (self._atoms[_ACTIVE], self._atoms[_MANAGER]):
                     look_ns = t_ns  # of the last one: what is found now was not so before it
+                    self._is_left_behind &= notice.atom != self._atoms[_ACTIVE]
                 elif notice.window.id == self._window.id and notice.atom in (
                     self._atoms[_NAME],
                     self._atoms[_OLD_NAME],
@@ -93,6 +99,9 @@ class WindowSource(XSource):
                 self._changed_ns = now_ns
             elif notice.type in (_DESTROY_NOTIFY, _UNMAP_NOTIFY):
                 look_ns = look_ns or now_ns
+                self._is_left_behind |= (
+                    notice.type == _DESTROY_NOTIFY and notice.window.id == self._manager.id
+                )
         if look_ns is not None:
             self._look(look_ns, out)
         if self._changed_ns is None:
@@ -123,13 +132,15 @@ class WindowSource(XSource):
         manager = self._number(self._root, _MANAGER)
         if manager != self._manager.id:
             self._manager = self._control.create_resource_object("window", manager)
-            if manager:
-                self._manager.change_attributes(event_mask=_STRUCTURE_CHANGES | PROPERTY_CHANGES)
+        if manager:  # each time: a successor may well be given the number of one that died
+            self._manager.change_attributes(event_mask=_STRUCTURE_CHANGES | PROPERTY_CHANGES)
         # The root window still names one that was killed; its own window does not.
         named = self._number(self._manager, _MANAGER) if manager not in (0, self._root.id) else None
         self._is_managed = named == manager
+        if self._is_left_behind or not self._is_managed:
+            return 0
         number = self._number(self._root, _ACTIVE)
-        return number if self._is_managed and number not in (self._root.id, manager) else 0
+        return number if number not in (self._root.id, manager) else 0
 
     def _watch(self, number: int) -> None:
         """This window from now on, and no other."""

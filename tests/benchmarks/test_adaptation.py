@@ -42,6 +42,7 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the whole script ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_a_day_is_followed_step_by_step_and_loses_nothing(new_laptop: Laptops, tmp_path: Path) -> None:
     picture = tmp_path / "day.svg"
@@ -68,6 +69,7 @@ def test_a_day_is_followed_step_by_step_and_loses_nothing(new_laptop: Laptops, t
     assert len(lines) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_an_upload_stops_in_the_middle_and_the_rest_goes_later(new_laptop: Laptops) -> None:
     drain = figures("--part", "drain")["drain"]
@@ -77,6 +79,7 @@ def test_an_upload_stops_in_the_middle_and_the_rest_goes_later(new_laptop: Lapto
     assert drain["all_sent"]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_the_budget_holds_and_no_click_is_missing() -> None:
     import adaptation
@@ -89,6 +92,7 @@ def test_the_budget_holds_and_no_click_is_missing() -> None:
     assert "Clicks and keys missing: none" in adaptation.budget_text(budget)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_power_saver_beside_the_bare_listener(new_laptop: Laptops) -> None:
     saver = figures("--part", "saver")["saver"]

@@ -55,8 +55,8 @@ def check_loads(result: dict[str, Any], loads: set[str]) -> None:
         assert sides["ours"]["x_server_cpu_us_per_event"]["low"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
-@pytest.mark.alone
 def test_moves_of_each_agent_against_the_bare_listener() -> None:
     result = figures("--part", "moves")
     assert set(result) == {"machine", "sources", "rounds", "seconds", "moves"}
@@ -64,23 +64,27 @@ def test_moves_of_each_agent_against_the_bare_listener() -> None:
     rates = ("125 Hz", "1000 Hz")
     for one in result["moves"].values():
         check_loads(one, {*rates, *(f"{rate}, moves alone" for rate in rates)})
-    whole, battery, no_motion = (
-        sum(one["loads"][f"{rate}, moves alone"]["ours"]["wakeups_per_s"]["median"] for rate in rates)
+    whole, battery, _ = (
+        sum(load["ours"]["wakeups_per_s"]["median"] for load in one["loads"].values())
         for one in result["moves"].values()
     )
-    assert whole > 1.3 * battery, "twice as often in all, with what comes on top of the reads"
-    assert whole > 1.3 * no_motion
+    assert whole > 1.2 * battery, "twice as often in all, with what comes on top of the reads"
+    for rate in rates:
+        woken = [
+            one["loads"][f"{rate}, moves alone"]["ours"]["wakeups_per_s"] for one in result["moves"].values()
+        ]
+        assert woken[0]["median"] > 2 * woken[2]["median"]
     assert result["moves"]["motion off"]["missing"] == {}
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_typing_from_a_folder_of_traces(tmp_path: Path) -> None:
     (tmp_path / "keyboard_one.csv").write_text(HEAD + "0,press,a\n500000000,release,a\n")
     with gzip.open(tmp_path / "keyboard_two.csv.gz", "wt") as file:
         file.write(HEAD + "5,press,symbol_2e\n500000005,release,symbol_2e\n")
     (tmp_path / "pointer_one.csv").write_text("t_ns,kind,x,y,button\n")
-    result = figures("--part", "typing", "--traces", tmp_path, "--typing", "0.6", "--rounds", "2")
-    assert result["rounds"] == 2
+    result = figures("--part", "typing", "--traces", tmp_path, "--typing", "0.6")
     assert result["typing_traces"] == {"names": ["keyboard_one", "keyboard_two"], "seconds_each": 0.6}
     assert tuple(result["typing"]) == AGENTS[:2]
     paces: dict[int, list[float]] = {1: [], 4: []}
@@ -91,20 +95,60 @@ def test_typing_from_a_folder_of_traces(tmp_path: Path) -> None:
                 one["loads"][f"typing, {speed}x"][side]["events_per_s"]["high"] for side in ("bare", "ours")
             ]
     assert max(paces[1]) <= 4, "4 events in two times half a second, at the least"
-    assert 4 < max(paces[4]) <= 16, "the quickest of eight"
+    assert 4 < max(paces[4]) <= 16, "the quickest of four"
 
 
+def test_a_ratio_is_of_two_neighbours(
+    capture_cost: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made up: real turns never cost the same twice."""
+    turns = iter([2.0, 1.0, 4.0, 3.0, 8.0, 2.0])
+    asked = []
+
+    def one_turn(subject: str, *_: object) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+        asked.append(subject)
+        return {"a load": {"events_per_s": 7.0, "cpu_us_per_event": next(turns)}}, {"press": 1}
+
+    monkeypatch.setattr(capture_cost, "one_turn", one_turn)
+    result = capture_cost.against_bare("motion off", None, {"a load": None}, 3)
+    assert asked == ["bare", "motion off"] * 3
+    sides = result["loads"]["a load"]
+    assert sides["bare"]["cpu_us_per_event"] == {"median": 4.0, "low": 2.0, "high": 8.0}
+    assert sides["ours"]["cpu_us_per_event"] == {"median": 2.0, "low": 1.0, "high": 3.0}
+    assert sides["ratio"] == {"cpu_us_per_event": {"median": 0.5, "low": 0.25, "high": 0.75}}
+    assert result["missing"] == {"press": 3}
+    assert capsys.readouterr().err.count("pair 2 of 3") == 1
+
+
+@pytest.mark.needs("Xvfb")
+def test_as_many_rounds_as_told(
+    capture_cost: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made up: what they cost is tested above."""
+    monkeypatch.setattr(capture_cost, "moves", lambda _, rounds, seconds: {"asked": [rounds, seconds]})
+    monkeypatch.setattr(capture_cost, "typing", lambda _, rounds, seconds, __: {"asked": [rounds, seconds]})
+    monkeypatch.setattr(capture_cost, "gone", lambda _: [])
+    only = ["--part", "moves", "--part", "typing", "--rounds", "2", "--seconds", "3", "--typing", "5"]
+    monkeypatch.setattr(sys, "argv", ["capture_cost.py", "--quick", "--json", *only])
+    monkeypatch.setattr(capture_cost, "text", str)
+    assert capture_cost.main() == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["rounds"] == 2
+    assert (result["moves"], result["typing"]) == ({"asked": [2, 3.0]}, {"asked": [2, 5.0]})
+
+
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_what_is_injected_is_in_the_spool_and_times_are_those_of_the_injection(capture_cost: Any) -> None:
     result = figures("--part", "lost", "--part", "timestamps")
     assert [one["rate_hz"] for one in result["lost"]] == [1000, 5000]
     for one in result["lost"]:
-        assert one["injected"]["move"] == 2 * one["rate_hz"]
+        assert one["injected"]["move"] == one["rate_hz"] // 2
         assert {kind: one["captured"][kind] for kind in one["injected"]} == one["injected"]
         assert (one["missing"], one["dropped"]) == ({}, {})
     assert [one["read_interval_s"] for one in result["timestamps"]] == [0.02, 0.05, 0.1, 0.25]
     for one in result["timestamps"]:
-        assert one["moves"] == one["injected"] == 127
+        assert one["moves"] == one["injected"] == 63
         assert (one["clock"], one["outside"]) == ("x11", 0)
         assert one["told"]["high"] > one["event"]["low"] >= -2
         assert set(one["event"]) == {"low", "p1", "p50", "p95", "p99", "high", "within_2_ms"}
@@ -114,6 +158,7 @@ def test_what_is_injected_is_in_the_spool_and_times_are_those_of_the_injection(c
     assert text.count("when it was told") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_memory_before_and_after_the_first_upload(capture_cost: Any) -> None:
     result = figures("--part", "memory")

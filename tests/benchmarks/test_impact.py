@@ -62,6 +62,7 @@ def check(result: dict[str, Any], states: set[str], rivals: set[str]) -> None:
         assert one["memory_mib"]["rss"] > 5
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb", "strace")
 def test_battery_impact_counts_all_and_says_when_a_state_was_not_followed(tmp_path: Path) -> None:
     picture = tmp_path / "bars.svg"
@@ -84,6 +85,7 @@ def test_battery_impact_counts_all_and_says_when_a_state_was_not_followed(tmp_pa
     assert len(bars) == 1 + 5 + 4, "the ground, CPU of all but nothing, bytes of all that send"
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_network_impact_counts_all_from_a_folder_of_traces(tmp_path: Path) -> None:
     rows = [f"{n * 10_000_000},move,{10 + n % 400},{20 + n % 300}," for n in range(500)]
@@ -97,7 +99,7 @@ def test_network_impact_counts_all_from_a_folder_of_traces(tmp_path: Path) -> No
     ]  # fmt: skip
     (tmp_path / "keyboard_one.csv").write_text("\n".join(["t_ns,kind,key", *keys]))
     done = script(
-        "network_impact", "--minutes", "0.4", "--json", "--states", "unmetered,allowed", "--traces", tmp_path
+        "network_impact", "--minutes", "0.2", "--json", "--states", "unmetered,allowed", "--traces", tmp_path
     )
     result = json.loads(done.stdout)
     check(result, {"unmetered", "allowed"}, {"naive", "fair"})

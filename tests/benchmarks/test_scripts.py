@@ -57,6 +57,7 @@ def test_the_gate_is_cut_out_and_measured() -> None:
     assert all(r["checked_us"] > 0 and r["unchecked_us"] > 0 for r in results)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_pauses_are_timed_and_nothing_is_captured_meanwhile() -> None:
     results = figures("pause_latency")["pauses"]
@@ -123,6 +124,7 @@ def test_end_to_end_in_full_is_what_the_issue_asks_for(monkeypatch: pytest.Monke
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Xvfb")
 def test_agent_cost_has_both_subjects_and_their_ratios() -> None:
     result = figures("agent_cost")

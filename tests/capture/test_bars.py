@@ -14,6 +14,7 @@ import pytest
 from recording import rows
 from waiting import until
 
+import mcilib.capture as capture_module
 from mcilib import Focus, Gap, KeyPress, Move, Recorder, SourceError
 from mcilib.capture import Capture
 from mcilib.consent import ControlState, Exemption, ExemptScope, Gate
@@ -253,13 +254,13 @@ def test_opened_and_paused_again_while_the_participant_is_told():
     with Run(on_resume=on_resume) as run:
         run.pause()
         run.open()
-        assert begun.acquire(timeout=5)
+        assert begun.acquire(timeout=20)
         run.pause()  # waits for nobody
         goes_on.release()
         time.sleep(0.05)
         assert (run.on, run.capture.held) == (set(), PAUSED)
         run.open()
-        assert begun.acquire(timeout=5), "which is another time"
+        assert begun.acquire(timeout=20), "which is another time"
         assert run.on == set()
         goes_on.release()
         run.becomes(*ALL)
@@ -446,14 +447,62 @@ def test_a_bar_ends_a_start_that_hangs():
         run.pause()
         run.sources[0].told.clear()
         run.open()
-        assert run.sources[0].waits.wait(5)
+        assert run.sources[0].waits.wait(20)
         began_s = time.monotonic()
         run.pause()
-        assert time.monotonic() - began_s < 2
+        assert time.monotonic() - began_s < 10, "the start hangs for 20 s"
         assert run.on == set()
         run.open()
         run.sources[0].told.set()
         run.becomes("pointer", "keyboard")
+
+
+def test_a_stop_that_comes_late_is_known_to_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who bars while sources are being started stops them at once; until that is done all may be open again."""
+    begun, goes_on = threading.Event(), threading.Event()
+    really = capture_module.stop_sources
+
+    def late(sources: Any) -> Any:
+        if not begun.is_set():
+            begun.set()
+            goes_on.wait(20)
+        return really(sources)
+
+    with Run() as run:
+        monkeypatch.setattr(capture_module, "stop_sources", late)
+        run.capture._turning.acquire()  # as while something is started
+        pausing = threading.Thread(target=run.pause)
+        pausing.start()
+        assert begun.wait(20)
+        run.capture._turning.release()
+        run.open()
+        goes_on.set()
+        pausing.join(20)
+        run.becomes(*ALL)
+
+
+@pytest.mark.as_shipped
+def test_nothing_is_started_while_an_earlier_stop_of_it_goes_on() -> None:
+    """Which nobody waited for any longer: it would stop what was started meanwhile."""
+    stopping, goes_on = threading.Event(), threading.Event()
+
+    class Hangs(FakeSource):
+        def stop(self) -> None:
+            if self._sink is not None:
+                stopping.set()
+                goes_on.wait(20)
+            super().stop()
+
+    source = Hangs()
+    with Run(source) as run:
+        run.pause()
+        assert stopping.is_set()
+        run.open()
+        until(lambda: not run.capture.health().ok)
+        assert "still being stopped" in run.capture.health().problems[0].message
+        goes_on.set()
+        until(lambda: run.capture.health().ok)
+        run.becomes("pointer")
 
 
 @contextmanager

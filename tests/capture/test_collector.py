@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from costs import thread_cost
+from costs import cost_at_rest, thread_cost
 from waiting import until
 
 from mcilib import (
@@ -287,6 +287,7 @@ print(time.monotonic() - began < 2.5, collector.statistics().running, [t.name fo
     assert done.stdout.strip() == "True False ['MainThread']", done.stderr
 
 
+@pytest.mark.as_shipped
 def test_stop_during_a_start_that_hangs_on_a_frozen_display(tmp_path, own_xserver):
     own_xserver.freeze()
     subject = collector(tmp_path, PointerSource())
@@ -628,6 +629,7 @@ time.sleep(60)
     assert [h.sequence for h in Reader(tmp_path / "state" / "spool").headers()] == [1, 2]
 
 
+@pytest.mark.as_shipped
 @pytest.mark.slow
 def test_stop_within_two_seconds_while_the_upload_hangs(tmp_path):
     class Hanging(FakeTransport):
@@ -651,7 +653,6 @@ def test_stop_within_two_seconds_while_the_upload_hangs(tmp_path):
     assert [event.x for event in events(tmp_path)][-1] == 2
 
 
-@pytest.mark.alone
 def test_real_input_to_spool_and_idle_silence(tmp_path, xserver, monkeypatch):
     monkeypatch.setattr(limits, "WATCH_WINDOW_S", 0.2)
     monkeypatch.setattr(limits, "WATCH_INTERVAL_S", 0.1)
@@ -660,10 +661,8 @@ def test_real_input_to_spool_and_idle_silence(tmp_path, xserver, monkeypatch):
             xserver.move(100 + n, 200)
         xserver.sync()
         until(lambda: subject.statistics().spool.waiting_batches == 1)
-        pause = threading.Event()
-        pause.wait(0.6)
-        before = thread_cost(subject.threads())
-        pause.wait(2.0)
+        before = cost_at_rest(subject.threads(), 0.5)
+        threading.Event().wait(2.0)
         after = thread_cost(subject.threads())
         assert after.wakeups == before.wakeups, "a thread woke although there was no input"
         assert after.threads == before.threads == 5

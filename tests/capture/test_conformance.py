@@ -111,6 +111,7 @@ class Slow(FakeSource):
      (Backwards, "order"), (WrongKinds, "not all of scope"),
      (Slow, "stop took"), (lambda: FakeSource(scope="mind"), "not in")],
 )  # fmt: skip
+@pytest.mark.as_shipped
 def test_broken_sources(broken, message, monkeypatch):
     from mcilib.testing import conformance
 
@@ -285,6 +286,7 @@ class TellsAfterStop(FakeSession):
 class SlowToStart(FakeSession):
     def start(self, on_change, /):
         time.sleep(1.7)
+        super().start(on_change)
 
 
 class SlowToStop(FakeSession):
@@ -315,6 +317,7 @@ class LeavesAThread(FakeSession):
      (SlowToStart, "start took"), (SlowToStop, "stop took"), (OnlyLocks, "'switched'"),
      (LeavesAThread, "threads left")],
 )  # fmt: skip
+@pytest.mark.as_shipped
 def test_broken_sessions(broken, message, monkeypatch):
     from mcilib.testing import conformance
 
@@ -404,6 +407,7 @@ class MachineLeavesAThread(FakeResources):
      (MachineSlowToStop, "stop took"), (SickMachine, "ill"), (RaisesBeforeItStarts, "fell over"),
      (MachineLeavesAThread, "threads left")],
 )  # fmt: skip
+@pytest.mark.as_shipped
 def test_broken_resources(broken, message, monkeypatch):
     from mcilib.testing import conformance
 

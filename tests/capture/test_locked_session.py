@@ -218,6 +218,7 @@ def test_flush_while_held_delivers_what_was_captured(tmp_path):
         assert len(transport.received) == 1
 
 
+@pytest.mark.as_shipped
 def test_a_grant_that_ends_while_held(tmp_path):
     clock = ManualClock(wall_ns=int(datetime.now(UTC).timestamp() * 1e9))
     grant = example_grant(expires_in=timedelta(hours=1))
@@ -227,8 +228,8 @@ def test_a_grant_that_ends_while_held(tmp_path):
         until(lambda: len(run.batches()) == 1)
         clock.advance(3601)
         assert any("expired" in p.message for p in run.collector.health().problems)
-        run.back()
-        run.feed(2)
+        run.session.become(None)
+        run.late(2)  # whether sources are on again depends on who has noticed first that it has ended
         assert run.capture.excluded == 1
     assert [moves for moves, _, _ in run.batches()] == [[1]]
 
@@ -427,12 +428,12 @@ def test_a_lock_ends_a_return_that_hangs(tmp_path):
     with subject:
         session.become("locked")
         session.become(None)
-        assert hangs.waits.wait(5)
+        assert hangs.waits.wait(20)
         sink = keyboard._sink
         assert sink.emit(Move(time.monotonic_ns(), 1, 1))
         began = time.monotonic()
         session.become("locked")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 8, "a start that hangs does so for 10 s"
         assert not sink.emit(Move(time.monotonic_ns(), 2, 2))
         assert keyboard._sink is None
         until(lambda: "mcilib-resume" not in threads())
@@ -448,9 +449,9 @@ def test_a_lock_during_a_start_that_hangs(tmp_path):
     run = Run(tmp_path, source, session)
     starting = threading.Thread(target=run.collector.start)
     starting.start()
-    assert source.waits.wait(5)
+    assert source.waits.wait(20)
     session.become("locked")
-    starting.join(5)
+    starting.join(20)
     assert not starting.is_alive()
     assert run.collector.held
     assert source._sink is None
@@ -459,6 +460,8 @@ def test_a_lock_during_a_start_that_hangs(tmp_path):
     run.collector.stop()
 
 
+@pytest.mark.slow
+@pytest.mark.as_shipped
 def test_locked_and_back_during_a_start_that_hangs(tmp_path, monkeypatch):
     """The start that was ended by the lock is not taken for one that hears."""
     session, source = FakeSession(), Hangs(from_start=1)
@@ -474,11 +477,11 @@ def test_locked_and_back_during_a_start_that_hangs(tmp_path, monkeypatch):
 
     starting = threading.Thread(target=run.collector.start)
     starting.start()
-    assert source.waits.wait(5)
+    assert source.waits.wait(20)
     monkeypatch.setattr(Capture, "_decide", slow)
     session.become("locked")
     assert decided.is_set()
-    starting.join(5)
+    starting.join(20)
     until(lambda: source._sink is not None)
     assert run.feed(1) == 1
     run.collector.stop()
@@ -490,10 +493,10 @@ def test_a_session_that_calls_for_nothing_starts_nothing_twice(tmp_path):
     run = Run(tmp_path, source, session)
     starting = threading.Thread(target=run.collector.start)
     starting.start()
-    assert source.waits.wait(5)
+    assert source.waits.wait(20)
     run.collector._capture._turn()
     source.told.set()
-    starting.join(5)
+    starting.join(20)
     until(lambda: "mcilib-resume" not in threads())
     run.collector._capture._turn()
     assert source.starts == 1
@@ -575,13 +578,14 @@ def test_a_lock_during_a_start_starts_no_other_source(tmp_path):
     subject = Collector(sources=[first, second], session=session, grant=example_grant(), state_dir=tmp_path)
     starting = threading.Thread(target=subject.start)
     starting.start()
-    assert first.waits.wait(5)
+    assert first.waits.wait(20)
     session.become("locked")
-    starting.join(5)
+    starting.join(20)
     assert second.starts == 0
     subject.stop()
 
 
+@pytest.mark.as_shipped
 def test_a_source_that_starts_when_all_is_stopped_is_stopped_too(tmp_path):
     class Late(FakeSource):
         starts = 0
@@ -608,7 +612,7 @@ def test_stop_while_it_comes_back_and_hangs(tmp_path, how):
     with Run(tmp_path, source) as run:
         run.session.become("locked")
         run.session.become(None)
-        assert source.waits.wait(5)
+        assert source.waits.wait(20)
         began = time.monotonic()
         if how == "call":
             run.collector.stop()
@@ -631,6 +635,7 @@ def test_stop_from_a_signal_handler_while_counts_are_read(tmp_path):
         assert time.monotonic() - began < limits.STOP_TIMEOUT_S
 
 
+@pytest.mark.as_shipped
 def test_no_number_of_hanging_sources_makes_stop_long(tmp_path):
     class Stuck(FakeSource):
         def stop(self):

@@ -89,12 +89,12 @@ def test_a_bar_that_ends_while_sources_are_being_stopped(tmp_path: Path) -> None
         source.stopping.clear()
         source.stopped.clear()
         run.resources.become(portal=True)
-        assert source.stopping.wait(5)
+        assert source.stopping.wait(20)
         run.resources.become(portal=False)
         until(lambda: run.collector.held is None, what="the bar ended")
         time.sleep(0.1)
         source.may_stop.set()
-        assert source.stopped.wait(5)
+        assert source.stopped.wait(20)
         until(run.feeds, what="capture again")
 
 
@@ -145,6 +145,7 @@ def test_a_rule_for_a_locked_session_holds_from_the_start_and_not_from_the_run_b
         assert "motion" not in run.collector.plan.levers()
 
 
+@pytest.mark.as_shipped
 @pytest.mark.alone
 def test_a_disk_that_hangs_holds_neither_sources_nor_stop(tmp_path: Path) -> None:
     run = Run(tmp_path, Rule.parse("portal: upload none"), transport=FakeTransport())
@@ -181,6 +182,7 @@ def can_have(lock: Any) -> bool:
     return had[0]
 
 
+@pytest.mark.as_shipped
 @pytest.mark.alone
 def test_a_policy_that_hangs_holds_neither_sources_nor_stop(tmp_path: Path) -> None:
     asked, go_on = threading.Event(), threading.Event()
@@ -194,7 +196,7 @@ def test_a_policy_that_hangs_holds_neither_sources_nor_stop(tmp_path: Path) -> N
     run = Run(tmp_path, slow, transport=FakeTransport())
     run.collector.start()
     threading.Thread(target=run.resources.become, kwargs={"portal": True}, daemon=True).start()
-    assert asked.wait(5)
+    assert asked.wait(20)
     try:
         for what in (run.feeds, run.collector.stop):
             began_s = time.monotonic()
@@ -207,6 +209,7 @@ def test_a_policy_that_hangs_holds_neither_sources_nor_stop(tmp_path: Path) -> N
         go_on.set()
 
 
+@pytest.mark.as_shipped
 @pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="what hangs when it is opened")
 def test_an_impact_file_that_hangs_does_not_hold_stop(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +246,7 @@ def test_a_forks_child_sets_no_lever(tmp_path: Path) -> None:
         assert os.waitpid(pid, 0)[1] == 0
 
 
+@pytest.mark.as_shipped
 def test_stop_in_a_signal_handler_while_statistics_are_made(tmp_path: Path) -> None:
     """Whoever is interrupted then holds every lock of what is counted."""
     run = Run(tmp_path)

@@ -140,13 +140,13 @@ def test_while_the_disk_hangs_nothing_waits_and_nothing_is_taken(what: str) -> N
     try:
         subject.recorder.emit_all([subject.move(1), subject.move(2)])
         subject.recorder._wake.set()
-        assert spool.hangs.wait(5)
+        assert spool.hangs.wait(20)
         began_s = time.monotonic()
         if what == "hold":
             subject.recorder.hold()
         else:
             subject.recorder.settle(["move"])
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < 10, "the disk hangs for 20 s"
         assert not subject.recorder.emit(subject.move(3))
     finally:
         spool.goes_on.set()

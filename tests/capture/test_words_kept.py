@@ -60,8 +60,8 @@ def test_a_pause_does_not_wait_for_another_word_that_the_disk_holds_up(tmp_path,
         second = threading.Thread(target=lambda: run.collector.pause(60))
         second.start()
         try:
-            until(lambda: run.collector.held is not None, timeout_s=3)
-            until(lambda: not run.move(1), timeout_s=3)
+            until(lambda: run.collector.held is not None, timeout_s=8)
+            until(lambda: not run.move(1), timeout_s=8)
         finally:
             hangs.set()
             first.join()
@@ -82,12 +82,12 @@ def test_a_pause_does_not_wait_for_a_deletion_that_the_disk_holds_up(tmp_path, m
         monkeypatch.setattr(run.collector.spool, "purge", purge)
         first = threading.Thread(target=lambda: run.collector.forget(60))
         first.start()
-        assert begun.wait(5)
+        assert begun.wait(20)
         second = threading.Thread(target=lambda: run.collector.pause(60))
         second.start()
         try:
-            until(lambda: run.collector.held is not None, timeout_s=3)
-            until(lambda: not run.move(1), timeout_s=3)
+            until(lambda: run.collector.held is not None, timeout_s=8)
+            until(lambda: not run.move(1), timeout_s=8)
         finally:
             hangs.set()
             first.join()
@@ -126,7 +126,7 @@ def test_a_batch_on_its_way_to_the_disk_does_not_arrive_after_a_withdrawal(tmp_p
             run.move(1)
             recorder._recipients = recipients
             committing.start()
-            assert asked.wait(5)
+            assert asked.wait(20)
             void(*who)
             threading.Timer(0.2, go_on.set).start()
 
@@ -186,10 +186,10 @@ def test_what_ends_ends_at_once_while_the_disk_holds_up_the_recorder(tmp_path, w
 
         hanging, saying = threading.Thread(target=hang), threading.Thread(target=words[word])
         hanging.start()
-        assert busy.wait(5)
+        assert busy.wait(20)
         saying.start()
         try:
-            until(lambda: not run.key("a"), timeout_s=3)
+            until(lambda: not run.key("a"), timeout_s=8)
         finally:
             go_on.set()
             hanging.join()

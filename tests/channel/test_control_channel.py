@@ -14,7 +14,7 @@ from pathlib import Path
 import channels
 import pytest
 from channels import Agent, connect, speak
-from costs import thread_cost
+from costs import cost_at_rest, thread_cost
 from waiting import until
 
 from mcilib import errors, limits
@@ -306,10 +306,8 @@ def test_while_nobody_asks_the_thread_never_wakes(folder, server):
     until(lambda: server.refused.get("too slow"))  # who says nothing leaves no timer behind
     silent.close()
     until(lambda: len(server.threads()) == 1)
-    pause = threading.Event()
-    pause.wait(0.2)
-    before = thread_cost(server.threads())
-    pause.wait(2.0)
+    before = cost_at_rest(server.threads())
+    threading.Event().wait(2.0)
     after = thread_cost(server.threads())
     assert before.threads == 1
     assert before.wakeups
@@ -446,10 +444,15 @@ def test_macos_tells_who_is_there_as_its_headers_say(monkeypatch):
 
 def test_who_hung_up_while_the_answer_was_made_harms_nobody(folder, server, commands):
     """Even where the host does not ignore SIGPIPE."""
+
+    def hang_up() -> None:
+        until(lambda: commands.waiting)
+        connection.shutdown(socket.SHUT_RDWR)
+
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         connection = connect(folder)
-        threading.Timer(0.2, lambda: connection.shutdown(socket.SHUT_RDWR)).start()
+        threading.Thread(target=hang_up).start()
         assert speak(connection, (folder / "control.key").read_bytes(), wire.request("wait", {})) == b""
         connection.close()
         commands.released.set()

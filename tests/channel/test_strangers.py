@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -304,11 +304,11 @@ def test_an_impostor_in_the_agents_place_is_not_believed_and_learns_nothing(fold
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ControlError) as caught:
-            ask(folder, "exempt", {"note": "private words"}, timeout_s=1)
+            ask(folder, "exempt", {"note": "private words"}, timeout_s=1 if says == "nothing" else 20)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)
     assert b"private" not in b"".join(heard)
-    assert all(len(part) == 40 for part in heard), "a nonce and nothing else"
+    assert {len(part) for part in heard} <= {0, 40}, "a nonce and nothing else"
     assert "private" not in str(caught.value) + repr(caught.value)
 
 
@@ -456,7 +456,8 @@ def test_who_is_slow_is_hung_up_on_after_a_second_and_keeps_nobody_waiting(folde
         rest = iter(request)
         while not server.refused.get("too slow"):
             if how == "one byte each 0.2 s":
-                connection.sendall(bytes([next(rest)]))
+                with suppress(ConnectionError):  # just now
+                    connection.sendall(bytes([next(rest)]))
             assert ask(folder, "echo", {"a": 1}) == {"a": 1}
             threading.Event().wait(0.2)
         assert len(told(connection)) == (72 if how == "a greeting" else 0)
@@ -472,15 +473,16 @@ def test_200_that_connect_at_once_do_not_keep_a_client_from_its_answer(folder, a
             connection.sendall(wire.GREETING + os.urandom(32))
         waiting.append(connection)
         if n % 20 == 0:
-            assert ask(folder, "echo", {"n": n}, timeout_s=2) == {"n": n}
-    assert ask(folder, "echo", {"a": 1}, timeout_s=2) == {"a": 1}
+            assert ask(folder, "echo", {"n": n}) == {"n": n}
+    assert ask(folder, "echo", {"a": 1}) == {"a": 1}
     assert ask(folder, "process")["fds"] <= before["fds"] + 70
     for connection in waiting:
         connection.close()
     until(lambda: ask(folder, "process")["fds"] <= before["fds"] + 1)
 
 
-def test_who_has_greeted_keeps_its_place_while_those_who_say_nothing_come(folder, server):
+def test_who_has_greeted_keeps_its_place_while_those_who_say_nothing_come(folder, server, monkeypatch):
+    monkeypatch.setattr(limits, "CHANNEL_PROVE_S", 30.0)
     secret, nonce, request = (folder / "control.key").read_bytes(), os.urandom(32), PAUSE
     side = wire.AskingSide(secret, nonce, request)
     with connect(folder) as early, ExitStack() as silent:

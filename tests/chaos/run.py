@@ -34,8 +34,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support")]
 
+from bad_network import KINDS as NETWORK_FAULTS  # noqa: E402
 from bad_network import BadNetwork  # noqa: E402
-from nginx import Nginx, free_ports  # noqa: E402
+from nginx import Nginx  # noqa: E402
+from ports import free_ports  # noqa: E402
 
 from mcilib.delivery.control import delete_request  # noqa: E402
 from mcilib.delivery.http import HttpTransport  # noqa: E402
@@ -50,6 +52,8 @@ SPEED = 30
 """How much faster the agents' clock runs."""
 TIMEOUT_S = 1.0
 """Of a request: black holes would take the whole time else."""
+MOST = 4
+"""Times the seconds that it may take until each kind of fault has struck, on a machine that is slow."""
 DRAIN_S = 60.0
 NONSENSE_RATIO = 0.005
 """Of what is committed is no batch at all: the receiver refuses it, and its neighbours must get through."""
@@ -416,6 +420,19 @@ def verdict(agents: list[AgentProcess], store: Path) -> tuple[Counter[str], list
     return seen, wrong
 
 
+def missed(nginx: Nginx, network: BadNetwork, trouble: Trouble, mounted: bool) -> list[str]:
+    """The kinds of faults that have not struck yet."""
+    faults = faults_of(nginx.folder) + network.faults + trouble.faults
+    kinds = {
+        *FAULTS,
+        *NETWORK_FAULTS,
+        "receiver killed",
+        "agents killed",
+        *(("disk full",) if mounted else ()),
+    }
+    return sorted(kind for kind in kinds if not faults[kind])
+
+
 def chaos(folder: Path, seconds: float, seed: int) -> int:
     import trustme
 
@@ -441,8 +458,11 @@ def chaos(folder: Path, seconds: float, seed: int) -> int:
             stack.callback(process.kill)
         trouble = Trouble(receivers, agents, folder / "disk" if mounted else None, seed)
         trouble.start()
+        most_s = time.monotonic() + MOST * seconds
         stack.callback(trouble.finish)
         time.sleep(seconds)
+        while (missing := missed(nginx, network, trouble, mounted)) and time.monotonic() < most_s:
+            time.sleep(1)
         trouble.finish()
         network.calm()
         nginx.reload(front(port, ports, ratio=0.0))
@@ -452,10 +472,9 @@ def chaos(folder: Path, seconds: float, seed: int) -> int:
             process.wait()
         seen, wrong = verdict(agents, store)
         faults = faults_of(nginx.folder) + network.faults + trouble.faults
-        expected = {*FAULTS, *network.faults, *trouble.faults, *(("disk full",) if mounted else ())}
         if not mounted:
             print("chaos: no disk was filled: mounting one needs root")
-        wrong += [f"no fault of this kind struck: {kind}" for kind in sorted(expected) if not faults[kind]]
+        wrong += [f"no fault of this kind struck: {kind}" for kind in missing]
         for line in wrong:
             print(f"chaos: {line}")
         told = ", ".join(f"{kind} {count}" for kind, count in sorted(faults.items()))

@@ -422,14 +422,15 @@ def test_another_policy_asks_and_a_no_goes_on_only_if_it_is_not_required(
 
 
 class Draining:
-    """`mcilib run --drain` of three batches, of which the first request is with a receiver that says nothing."""
+    """`mcilib run --drain` of three batches, of which the first request is with a receiver that says nothing, until
+    it hangs up."""
 
     def __init__(
         self, background: Callable[..., Background], state: Path, here: Path, silent: socket.socket
     ) -> None:
         for _ in range(3):
             leave(state)
-        (here / "lab.toml").write_text("[upload]\ntimeout_s = 1\n")
+        (here / "lab.toml").write_text("[upload]\ntimeout_s = 30\n")
         self.silent = silent
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         self.command = background(
@@ -443,7 +444,8 @@ class Draining:
             first += self.connection.recv(65_536)
 
     def requests_until_it_ends(self) -> list[bytes]:
-        """What comes to the receiver after the first request."""
+        """What comes to the receiver after the first request, on which it hangs up."""
+        self.connection.close()
         found: list[bytes] = []
         self.silent.settimeout(0.2)
         while self.command.process.poll() is None:
@@ -508,7 +510,7 @@ def test_a_host_without_a_channel_is_named(mcilib: Run, granted: Path) -> None:
     with Collector(sources=[FakeSource()], grant=Grant.load(granted), state_dir=granted, channel=False):
         started_s = time.monotonic()
         done = mcilib("pause", "--state", granted)
-        refused(done, 6, "Another mcilib agent runs on this state folder")
+        refused(done, 6, "takes no commands, and goes on as before", "`mcilib status` says which process")
         refused(
             mcilib("grant", *TERMS, "--scope", "pointer", "--yes", "--state", granted),
             6,

@@ -212,7 +212,7 @@ def test_status_in_a_persons_words(mcilib: Run, granted: Path) -> None:
     assert found["Who collects"].strip() == "Example Lab"
     assert found["What for"].strip() == "tests"
     assert found["What"].strip() == "keys: the rhythm of keys, never which letter"
-    assert found["Ends"].strip() == "when you delete it"
+    assert found["Ends"].strip() == "when you withdraw"
     assert found["Now"].strip() == "no agent runs, nothing is collected now"
     assert found["Waiting"].strip().startswith("3 batches (")
     assert found["Delivered"].strip() == "0 batches"

@@ -14,6 +14,7 @@ import urllib3
 from commands import Background, Receiver, Run, refused
 from object_server import ObjectServer
 from object_server import object_server as object_server
+from ports import free_port
 from waiting import until
 
 from mcilib.format.batch import read_header
@@ -41,15 +42,14 @@ def test_it_says_where_it_listens_and_ends_when_told(
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", target.url)
     assert post(target.url, example_batch().data) == 200
     done = target.command.end(number)
-    assert target.command.seconds < 3
+    assert target.command.seconds < 15  # 20, were an idle connection waited for
     assert (done.returncode, done.stderr) == (0, "Stopped.\n")
     assert done.stdout == f"Receiving at {target.url} into {target.store}. Stop with Ctrl-C.\n"
     assert target.batches == 1
 
 
 def test_port_and_host(here: Path, background: Callable[..., Background]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = background("receive", "store", "--host", "localhost", "--port", str(port))
     assert f"Receiving at http://localhost:{port} into store." in command.line("Receiving")
 

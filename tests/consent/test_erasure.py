@@ -322,3 +322,14 @@ def test_the_request_is_never_evicted(place):
         place.batch()
     place.spool.purge()
     assert asked(place) == ["all"]
+
+
+def test_the_id_of_the_device_goes_with_the_pseudonym(place):
+    """It is in each batch too: who finds the folder could tell whose the operator's copies are."""
+    participant = withdraw(place)
+    record_id = participant.state.withdrawal.record_id
+    assert place.grant.device in left(place)
+    participant.confirm(record_id)
+    place.spool.settle_control(record_id)
+    assert place.again().state.withdrawal.device == ""
+    assert place.grant.device not in left(place)

@@ -104,7 +104,7 @@ def test_what_is_to_be_deleted_is_unfinished_until_it_is_asked_for(journal):
     again = BatchJournal(journal.path)
     again.open(NOW)
     assert again.unfinished() == [(["a"], {"participant": "p"}), (["b"], {})]
-    again.asked(["a"])
+    again.asked(["a"], "r")
     assert again.unfinished() == [(["b"], {})]
     assert again.touched(at(60), NOW, []) == ["c"]
     assert again.touched(at(60), NOW, ["b"]) == ["b", "c"]  # it did not go
@@ -157,7 +157,8 @@ def test_it_is_bounded_and_keeps_the_newer_ones_and_what_is_unfinished(tmp_path)
     journal.intend(["x"], participant="p")
     record(journal, "gone", 10, 0)
     journal.intend(["gone"])
-    journal.asked(["gone"])
+    journal.asked(["gone"], "r")
+    journal.confirmed("r")
     for n in range(200):
         record(journal, f"{n:032x}", 10, 0)
         assert journal.path.stat().st_size <= 4_200
@@ -183,7 +184,7 @@ def test_it_holds_no_content_and_goes_on_withdrawal(journal):
         "ab" * 16, 1, 9_990_000, 10_000_000, 1_749_999_990_000, 1_750_000_000_000, "b0", "keys,pointer",
         GRANT.digest, GRANT.participant, GRANT.device,
     ]  # fmt: skip
-    journal.clear()
+    journal.clear(GRANT.participant)
     assert not journal.path.exists()
     record(journal, "b", 10, 0)
     assert journal.touched(at(60), NOW, []) == ["b"]

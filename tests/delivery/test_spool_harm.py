@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,9 +53,10 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(tmp_path, conserves
         )
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
-        time.sleep(random.uniform(0.0, 0.15))
+        said = [child.stdout.readline() for _ in range(random.randrange(60))]
+        time.sleep(random.uniform(0.0, 0.01))
         child.send_signal(signal.SIGKILL)
-        for line in child.stdout.read().splitlines():
+        for line in "".join([*said, child.stdout.read()]).splitlines():
             if len(line.split()[-1]) == 32:  # the last line may be cut
                 (committed if line.startswith("committed") else settling).add(line.split()[1])
         child.wait()
@@ -75,7 +77,7 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(tmp_path, conserves
             sequences = [int(file.name[:16]) for file in (folder / "ready").iterdir()]
             assert len(set(sequences)) == len(sequences)
             assert not list((folder / "tmp").iterdir())
-    assert len(committed) > 20  # some hundred on an idle machine
+    assert len(committed) > 20
 
 
 # --- owners -------------------------------------------------------------------------------------------------
@@ -130,27 +132,38 @@ def test_the_lock_of_a_killed_owner_is_free(tmp_path):
 
 
 LOOK = """
-import fcntl, sys, time
+import fcntl, sys
 with open(sys.argv[1]) as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     print(flush=True)
-    time.sleep(0.1)
+    sys.stdin.read()
 """
 
 
 @posix
-def test_a_look_at_the_owner_does_not_keep_a_new_one_out(tmp_path):
+def test_a_look_at_the_owner_does_not_keep_a_new_one_out(tmp_path, monkeypatch):
     with DirectorySpool(tmp_path):
         pass
     looks = subprocess.Popen(
-        [sys.executable, "-P", "-c", LOOK, str(tmp_path / "owner.lock")], stdout=subprocess.PIPE
+        [sys.executable, "-P", "-c", LOOK, str(tmp_path / "owner.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
+    assert looks.stdin is not None
     assert looks.stdout is not None
     looks.stdout.readline()
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        """The look ends while the new owner waits."""
+        waited.append(seconds)
+        looks.communicate()
+
+    monkeypatch.setattr("mcilib.delivery._files.time", SimpleNamespace(sleep=sleep))
     with DirectorySpool(tmp_path):
         pass
-    looks.wait()
-    looks.stdout.close()
+    assert len(waited) == 1
+    assert 0.01 <= waited[0] <= 0.25
 
 
 def in_a_child(work) -> None:

@@ -7,25 +7,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
 
 import pytest
-from costs import thread_cost
+from costs import cost_at_rest, thread_cost
+from waiting import until
 
 from mcilib import limits
 from mcilib.delivery.http import HttpTransport
 from mcilib.delivery.spool import DirectorySpool
 from mcilib.delivery.uploader import Flushed, Uploader
 from mcilib.protocols import Outcome, Receipt, ReceiptStatus, Reply
-
-
-def until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < end_s, "it did not happen"
-        time.sleep(0.005)
 
 
 class Fake:
@@ -84,9 +77,7 @@ def test_interval_s_is_the_time_between_uploads(make, spool, seal, fake):
     for round_ in (1, 2):
         spool.commit(seal())
         uploader.notify()
-        begin_s = time.monotonic()
         until(lambda: not spool.waiting())
-        assert time.monotonic() - begin_s < 1
         assert fake.requests == round_
     assert uploader.statistics().last_outcome == "delivered"
 
@@ -124,7 +115,7 @@ def test_two_flushes_at_once_both_end(make, spool, seal, fake):
         until(lambda: fake.requests)
     fake.go_on.set()
     for thread in threads:
-        thread.join(5)
+        thread.join()
     assert [result.delivered for result in results] == [True, True]
 
 
@@ -175,15 +166,13 @@ def test_the_interval_goes_on_after_trouble(make, spool, seal, serve, monkeypatc
 def test_with_nothing_waiting_or_nothing_due_the_thread_never_wakes(make, spool, seal, fake):
     uploader = make(fake, interval_s=3_600)
     uploader.start()
-    time.sleep(0.1)
-    before = thread_cost(uploader.threads())
+    before = cost_at_rest(uploader.threads())
     time.sleep(0.5)
     assert thread_cost(uploader.threads()).wakeups == before.wakeups
     spool.commit(seal())
     uploader.notify()
     until(lambda: uploader.statistics().next_attempt_s)
-    time.sleep(0.1)
-    before = thread_cost(uploader.threads())
+    before = cost_at_rest(uploader.threads())
     for _ in range(50):  # the thread has a deadline: a commit does not move it
         spool.commit(seal())
         uploader.notify()
@@ -202,10 +191,8 @@ def test_stop_never_uploads_and_may_be_called_twice(make, spool, seal, fake):
     assert len([t for t in threading.enumerate() if t.name == "mcilib-uploader"]) == 1
     spool.commit(seal())
     uploader.notify()
-    begin_s = time.monotonic()
     uploader.stop()
     uploader.stop()
-    assert time.monotonic() - begin_s < 0.5
     assert not uploader.threads()[0].is_alive()
     assert fake.requests == 0
     assert len(spool.waiting()) == 1
@@ -221,32 +208,36 @@ def test_a_stopped_uploader_starts_again(make, spool, seal, fake):
     assert fake.requests == 2
 
 
-def test_stop_while_a_request_hangs_takes_no_more_than_two_seconds(make, spool, seal, raw_serve):
-    hanging = threading.Event()
+def test_stop_does_not_wait_for_a_request_that_hangs(make, spool, seal, raw_serve):
+    """A second is what it waits for; half a minute is what the request would take."""
+    hanging, hang_up = threading.Event(), threading.Event()
 
     def talk(connection) -> None:
         hanging.set()
-        connection.recv(1)
+        hang_up.wait(60)
 
-    transport = HttpTransport(raw_serve(talk).url, timeout_s=4)
+    transport = HttpTransport(raw_serve(talk).url, timeout_s=30)
     uploader = make(transport)
     uploader.start()
     spool.commit(seal())
     results: list[Flushed] = []
     flush = threading.Thread(target=lambda: results.append(uploader.flush()))
     flush.start()
-    assert hanging.wait(5)
+    assert hanging.wait(20)
     begin_s = time.monotonic()
     uploader.stop()
-    assert time.monotonic() - begin_s < 2
-    flush.join(1)
+    assert 0.9 < time.monotonic() - begin_s < 10
+    flush.join()
     assert results == [Flushed(False, False, None, "the uploader was stopped")]
+    assert uploader.threads()[0].is_alive(), "it is left behind"
+    hang_up.set()
+    until(lambda: not uploader.threads()[0].is_alive())
     transport.close()
-    until(lambda: not uploader.threads()[0].is_alive(), 10)
     assert len(spool.waiting()) == 1
 
 
 def test_stop_timeout_is_how_long_a_request_is_waited_for(make, spool, seal, fake):
+    """Neither the second that it is without one, nor until the request ends."""
     uploader = make(fake)
     uploader.start()
     fake.go_on.clear()
@@ -254,9 +245,9 @@ def test_stop_timeout_is_how_long_a_request_is_waited_for(make, spool, seal, fak
     flush = threading.Thread(target=uploader.flush)
     flush.start()
     until(lambda: fake.requests)
-    begin_s = time.monotonic()
-    uploader.stop(timeout_s=0.05)
-    assert time.monotonic() - begin_s < 0.5
+    began_s = time.monotonic()
+    uploader.stop(timeout_s=1.5)
+    assert 1.5 <= time.monotonic() - began_s < 10
     fake.go_on.set()
     flush.join()
 
@@ -292,10 +283,8 @@ def test_stop_ends_the_wait_between_attempts_without_another_attempt(make, spool
     flush = threading.Thread(target=uploader.flush)
     flush.start()
     until(lambda: requests)
-    time.sleep(0.05)
-    begin_s = time.monotonic()
+    cost_at_rest(uploader.threads())
     uploader.stop()
-    assert time.monotonic() - begin_s < 0.5
     assert not uploader.threads()[0].is_alive()
     assert len(requests) == 1
     flush.join()
@@ -312,7 +301,7 @@ def test_stop_ends_a_flush_in_the_callers_thread_before_its_next_request(make, s
     until(lambda: fake.requests)
     uploader.stop()
     fake.go_on.set()
-    flush.join(5)
+    flush.join()
     assert fake.requests == 1
     assert len(spool.waiting()) == 2
     assert not results[0].settled
@@ -325,7 +314,7 @@ def test_flush_timeout_is_held_while_a_request_hangs(make, spool, seal, fake):
     spool.commit(seal())
     begin_s = time.monotonic()
     result = uploader.flush(timeout_s=0.2)
-    assert 0.15 < time.monotonic() - begin_s < 1
+    assert 0.15 < time.monotonic() - begin_s < 8  # 10, were it the default
     assert result == Flushed(False, False, None, "still busy after 0.2 s")
 
 
@@ -342,15 +331,13 @@ from mcilib.protocols import SealedBatch
 spool = DirectorySpool(sys.argv[1])
 spool.open()
 spool.commit(lambda sequence: SealedBatch("a" * 32, sequence, b"x"))
-uploader = Uploader(spool, HttpTransport(sys.argv[2], timeout_s=30))
+uploader = Uploader(spool, HttpTransport(sys.argv[2], timeout_s=60))
 uploader.start()
 uploader.flush(0.3)
 """
-    begin_s = time.monotonic()
     subprocess.run(
-        [sys.executable, "-P", "-c", script, str(tmp_path / "spool"), server.url], check=True, timeout=20
+        [sys.executable, "-P", "-c", script, str(tmp_path / "spool"), server.url], check=True, timeout=30
     )
-    assert time.monotonic() - begin_s < 5
     assert DirectorySpool.read_statistics(tmp_path / "spool").waiting_batches == 1
 
 

@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 from commands import COMMAND, Background, refused, run
+from waiting import until
 
 from mcilib.cli._demo.show import ARRIVE_S
 from mcilib.cli._demo.typist import plan
+from mcilib.events import Move
 from mcilib.reader import Reader
 from mcilib.sources.keyboard import KeyboardSource
 from mcilib.sources.pointer import PointerSource
@@ -193,7 +195,7 @@ def test_on_a_persons_display_nothing_is_injected(theirs: tuple[VirtualDisplay, 
     display, sink = theirs
     display.move(7, 7)
     display.sync()
-    time.sleep(0.2)
+    until(lambda: any(isinstance(event, Move) and event.x == 7 for event in list(sink.events)))
     before = len(sink.events)
     done = run("demo", "--json", *SHORT)
     assert done.returncode == 0, done.stderr
@@ -207,7 +209,7 @@ def test_on_a_persons_display_nothing_is_injected(theirs: tuple[VirtualDisplay, 
 
 def test_what_a_person_does_there_goes_all_the_way(theirs: tuple[VirtualDisplay, ListSink]) -> None:
     display, _ = theirs
-    demo = Background("demo", "--seconds", "3s")
+    demo = Background("demo", "--seconds", "6s")
     demo.line("Please type and move")
     for n in range(60):
         display.move(100 + n, 50)
@@ -285,7 +287,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(number: int, when: str, temporary: Pa
         time.sleep(0.3)
     done = demo.end(number)
     assert done.returncode == 130, done.stderr
-    assert demo.seconds < 4
+    assert demo.seconds < 6  # the plan takes longer
     assert done.stderr == ""
     assert not list(temporary.iterdir())
     assert not processes(str(temporary)), "the receiver runs on"

@@ -14,7 +14,6 @@ import pty
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ import documents
 import pytest
 import trustme
 from documents import ROOT, Block, Document
+from ports import free_port
 from typed_input import somebody_works
 
 from mcilib.testing.xvfb import VirtualDisplay
@@ -131,9 +131,7 @@ class Session:
 
     def __init__(self, folder: Path, display: VirtualDisplay) -> None:
         self.folder, self.display = folder, display
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         tools = folder.parent / "bin"
         tools.mkdir()
         shim = tools / "mcilib"
@@ -251,7 +249,7 @@ class Session:
         self.working.close()
         for name, process in self.background:
             process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=10)
+            out, _ = process.communicate(timeout=LAST_S)
             assert process.returncode == 0, f"{name} ended with {process.returncode}\n{out}"
 
     # --- Python ---------------------------------------------------------------------------------------------

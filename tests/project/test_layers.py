@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def all_imports() -> list[Import]:
     found: list[Import] = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -151,9 +153,6 @@ def all_imports() -> list[Import]:
         visitor.visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
         found += visitor.found
     return found
-
-
-IMPORTS = all_imports()
 
 
 def covering_name(module: str) -> str | None:
@@ -206,8 +205,10 @@ def at_home(item: Import, homes: tuple[str, ...]) -> bool:
 
 
 def test_there_is_something_to_read() -> None:
-    assert len(IMPORTS) > 50
-    assert {"pynput", "urllib3", "msgpack", "zstandard"} <= {i.target.partition(".")[0] for i in IMPORTS}
+    assert len(all_imports()) > 50
+    assert {"pynput", "urllib3", "msgpack", "zstandard"} <= {
+        i.target.partition(".")[0] for i in all_imports()
+    }
 
 
 def test_every_module_has_a_layer() -> None:
@@ -217,13 +218,13 @@ def test_every_module_has_a_layer() -> None:
 
 
 def test_imports_only_point_down() -> None:
-    trouble = [f"{item}: {why}" for item in IMPORTS if (why := trespass(item))]
+    trouble = [f"{item}: {why}" for item in all_imports() if (why := trespass(item))]
     assert not trouble, "\n".join(trouble)
 
 
 def test_each_foreign_library_lives_in_one_place() -> None:
     trouble = []
-    for item in IMPORTS:
+    for item in all_imports():
         library = item.target.partition(".")[0]
         if library == "mcilib" or library in sys.stdlib_module_names:
             continue

@@ -35,6 +35,8 @@ import json, sys
 from mcilib.errors import McilibError
 from mcilib.receiver import serve
 options = json.loads(sys.argv[1])
+if "grace_s" in options:
+    sys.modules["mcilib.receiver.serve"].GRACE_S = options.pop("grace_s")
 try:
     serve(on_ready=lambda url: print(url, flush=True), **options)
 except McilibError as error:
@@ -45,7 +47,7 @@ CONTENT_TYPE = "application/vnd.mcilib.batches"
 
 
 class ReceiverProcess:
-    """`serve` in a process. `port` 0 unless given; `url` once it is ready."""
+    """`serve` in a process. `port` 0 unless given; `grace_s` in place of `GRACE_S`; `url` once it is ready."""
 
     def __init__(self, store: Path | str, **options: Any) -> None:
         options = {"store": str(store), "port": 0, **options}

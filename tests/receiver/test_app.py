@@ -241,41 +241,42 @@ def test_a_client_that_sends_on_reads_the_answer_and_the_connection_goes_on(smal
 
 
 def test_with_expect_the_refusal_comes_instead_of_the_body(small):
-    started = time.monotonic()
     head = (
         f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: {TYPE}\r\nExpect: 100-continue\r\n".encode()
     )
     with raw(small, head + b"Content-Length: 6000\r\n\r\n") as connection, connection.makefile("rb") as file:
         text = file.read()  # to its end: the connection has lost its place
-        assert time.monotonic() - started < 2
     assert text.startswith(b"HTTP/1.1 413 ")
     with raw(small, head + b"Content-Length: 10\r\n\r\n") as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
 
 
-def test_a_slow_body_is_ended_and_holds_up_nobody(small, post, http, frame, folder, copies):
+def test_a_slow_body_is_ended(small, frame, folder, copies):
     data = frame(1)
-    head = (
-        f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: {TYPE}\r\nContent-Length: {len(data)}\r\n\r\n"
-    )
     started = time.monotonic()
-    with raw(small, head.encode() + data[:-1]) as connection:
-        assert post(small, frame(2))[0] == 200
-        assert http.request("GET", small + "/v1/health").status == 200
-        assert time.monotonic() - started < 0.9
-        with connection.makefile("rb") as file:
-            text = file.read()
+    with raw(small, begun(data) + data[:-1]) as connection, connection.makefile("rb") as file:
+        text = file.read()
     assert text.startswith(b"HTTP/1.1 408 ")
-    assert 0.9 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 0.9
+    assert copies(folder) == {}
+
+
+def test_a_slow_body_holds_up_nobody(url, post, http, frame, folder, copies):
+    """It has two minutes; the others are not waited for that long."""
+    data = frame(1)
+    with raw(url, begun(data) + data[:-1]):
+        assert post(url, frame(2))[0] == 200
+        assert http.request("GET", url + "/v1/health").status == 200
     assert list(copies(folder)) == [f"{2:032x}"]
+
+
+def begun(data):
+    return f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: {TYPE}\r\nContent-Length: {len(data)}\r\n\r\n".encode()
 
 
 def test_a_client_that_goes_away_leaves_nothing(small, post, frame, folder, copies, caplog):
     data = frame(1)
-    head = (
-        f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: {TYPE}\r\nContent-Length: {len(data)}\r\n\r\n"
-    )
-    raw(small, head.encode() + data[:-1]).close()
+    raw(small, begun(data) + data[:-1]).close()
     assert post(small, frame(2))[0] == 200
     assert list(copies(folder)) == [f"{2:032x}"]
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
@@ -355,15 +356,13 @@ def test_a_slow_disk_holds_up_its_own_request_only(run_app, post, http, frame):
     go = threading.Event()
 
     def act(header, data):
-        assert go.wait(10)
+        assert go.wait(20)  # longer than who asks waits
         return Receipt(header.batch_id, ReceiptStatus.STORED)
 
     url = run_app(create_app(Store(act), token=None))
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(post, url, frame(n)) for n in range(4)]
-        started = time.monotonic()
         assert http.request("GET", url + "/v1/health").status == 200
-        assert time.monotonic() - started < 1
         assert not any(f.done() for f in waiting)
         go.set()
         assert [f.result()[0] for f in waiting] == [200] * 4

@@ -73,7 +73,7 @@ def test_killed_in_mid_upload_restarted_and_resent(receiver, frame, copies, tmp_
         killer.cancel()
         killer.join()
         end()
-        assert running.process.wait(5) == (-number if number == signal.SIGKILL else 0)
+        assert running.process.wait(20) == (-number if number == signal.SIGKILL else 0)
         assert set(frames) - set(waiting) <= set(copies(store)), "a receipt was given for what is not there"
     assert not waiting
     assert copies(store) == frames

@@ -262,7 +262,10 @@ def test_requests_that_race_a_deletion_are_gone_or_refused(place):
         asking = [pool.submit(ask, at) for at in range(2)]
         began.wait(20)
         delete(stores[2], Deletion(P, D))
-        assert kept(place, P) == []
+        left = [
+            key for key in kept(place, P) if not key.startswith("pending/")
+        ]  # of those that are being refused
+        assert left == []
         for future in asking:
             assert set(future.result()) <= {"stored", "deleted"}
     assert kept(place, P) == []
@@ -406,3 +409,23 @@ def test_a_bucket_that_answers_too_late_decides_nothing(object_server):
     place.lease_s = 0.0
     with pytest.raises(StoreError, match="too long"):
         place.open().ask(request())
+
+
+# --- what is of no request ----------------------------------------------------------------------------------
+
+
+def test_the_retention_takes_what_is_of_no_request_too(place):
+    """A request that was taken back and never came, or whose removal a crash has cut off: its name has the pseudonym."""
+    store = place.open()
+    store.take_back(P, f"{1:032x}", T)
+    store.take_back(Q, f"{2:032x}", T + 2 * 86_400 * S)
+    store.ask(request(3))
+    store.decide(f"{3:032x}", APPROVED, "", T)
+    store._remove([f"exemptions/{3:032x}-{P}.request"])
+    for _ in store.expire(date(2025, 6, 15)):
+        pass
+    assert len(kept(place, P, Q)) == 3, "not before its day is over"
+    for _ in store.expire(date(2025, 6, 16)):
+        pass
+    assert kept(place, P) == []
+    assert kept(place, Q) == [f"exemptions/{2:032x}-{Q}.withdrawn"]

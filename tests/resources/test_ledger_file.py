@@ -60,7 +60,7 @@ def test_it_never_fsyncs(tmp_path):
     )
     log = tmp_path / "trace"
     subprocess.run(
-        ["strace", "-f", "-o", log, "-e", "trace=fsync,fdatasync,rename", sys.executable, "-c", code, tmp_path / "impact.json"],
+        ["strace", "-f", "-o", log, "-e", "trace=fsync,fdatasync,rename", sys.executable, "-PB", "-c", code, tmp_path / "impact.json"],
         check=True,
         timeout=60,
     )  # fmt: skip

@@ -81,7 +81,14 @@ def test_each_wait_that_ends_is_a_wake_up(workers):
     after = cost.read().wakeups
     assert before is not None
     assert after is not None
-    assert 20 <= after - before <= 60  # and those for the interpreter's lock
+    assert after - before >= 20  # and those for the interpreter's lock
+
+    def sleeps() -> bool:
+        seen = cost.read().wakeups
+        time.sleep(0.05)
+        return cost.read().wakeups == seen
+
+    until(sleeps, what="a wait that goes on is none")
 
 
 @pytest.mark.parametrize("read", ["read", "cpu_ns"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from patience import time_to_spare as time_to_spare
 from xwindows import Manager, Program
 
 from mcilib.sources import _input

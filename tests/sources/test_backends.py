@@ -15,7 +15,7 @@ from costs import thread_cost
 from sinks import KeySink
 from waiting import until
 
-from mcilib import ConfigError, KeyboardSource, KeyPress, Move, PointerSource, Press, Release, Scroll
+from mcilib import ConfigError, KeyboardSource, KeyPress, Move, PointerSource, Press, Release, Scroll, limits
 from mcilib.sources import _xkeys
 from mcilib.sources._xkeys import Key
 from mcilib.testing.fakes import ListSink
@@ -65,8 +65,10 @@ def test_both_backends_tell_the_same_of_the_pointer(xserver):
 
 def test_both_backends_tell_the_same_of_the_keyboard(xserver):
     def drive() -> None:
-        for code in (*range(10, 60), 65, 79, 86, 113):
+        for n, code in enumerate((*range(10, 60), 65, 79, 86, 113)):
             xserver.tap(code)
+            if n % 10 == 0:
+                xserver.sync()
         xserver.key(CTRL, True)
         xserver.tap(54)
         xserver.key(CTRL, False)
@@ -119,34 +121,53 @@ def test_the_read_interval_bounds_the_wake_ups_and_may_change_while_it_runs(xser
     assert 20 <= fast <= 110
 
 
-def test_stopping_in_the_middle_of_a_nap_takes_what_waits(xserver):
-    sink, source = ListSink(), PointerSource(backend="xrecord", read_interval_s=1.0)
+def read_now(source: Any) -> None:
+    """Returns when all that the server has heard and been asked for is read and carried out; this ends a nap."""
+    listener = source._reader._listener
+    assert listener.call(listener.fetch).wait(20)
+
+
+def until_it_naps(source: Any, something: Callable[[], None]) -> None:
+    """Has it read `something`, or what came before; returns when it has begun the nap after that."""
+    naps = threading.Event()
+
+    def may_be_roused(again: bool) -> bool:
+        naps.set()
+        return False
+
+    source._reader._listener._may_be_roused = may_be_roused
+    read_now(source)
+    something()
+    assert naps.wait(20)
+
+
+def test_stopping_in_the_middle_of_a_nap_takes_what_waits(xserver, monkeypatch):
+    monkeypatch.setattr(limits, "READ_INTERVAL_CAP_S", 60.0)
+    sink, source = ListSink(), PointerSource(backend="xrecord", read_interval_s=60.0)
     source.start(sink)
-    xserver.move(1, 1)
-    xserver.sync()
-    until(lambda: sink.events)
+    until_it_naps(source, lambda: (xserver.move(1, 1), xserver.sync())[0])
+    seen = len(sink.events)
     for n in range(50):
         xserver.move(10 + n, 5)
     xserver.sync()
     begin_s = time.monotonic()
     source.stop()
-    assert time.monotonic() - begin_s < 0.5
-    assert [(e.x, e.y) for e in sink.events[1:]] == [(10 + n, 5) for n in range(50)]
+    assert time.monotonic() - begin_s < 20
+    assert seen <= 1
+    assert [(e.x, e.y) for e in sink.events] == [(1, 1)] + [(10 + n, 5) for n in range(50)]
 
 
-@pytest.mark.alone
-def test_keys_wait_for_the_read_interval_too(xserver):
-    sink, source = KeySink(), KeyboardSource(backend="xrecord", read_interval_s=1.0)
+def test_keys_wait_for_the_read_interval_too(xserver, monkeypatch):
+    monkeypatch.setattr(limits, "READ_INTERVAL_CAP_S", 60.0)
+    sink, source = KeySink(), KeyboardSource(backend="xrecord", read_interval_s=60.0)
     source.start(sink)
-    xserver.tap(Q)
-    xserver.sync()
-    until(lambda: sink.events)
+    until_it_naps(source, lambda: (xserver.tap(Q), xserver.sync())[0])
     seen = len(sink.events)
     for _ in range(5):
         xserver.tap(Q)
     xserver.sync()
     time.sleep(0.3)
-    assert len(sink.events) == seen
+    assert len(sink.events) == seen <= 2
     source.stop()
     assert len(sink.events) == 12
 
@@ -166,12 +187,16 @@ def test_motion_off_and_on_loses_no_click(xserver, name):
     for round_ in range(6):
         source.motion = round_ % 2 == 0
         xserver.sync()
-        time.sleep(0.1)  # what was moved before is moved with the wish of before
+        if name == "xrecord":  # what is moved before it is carried out is moved with the wish of before
+            read_now(source)
+        else:
+            source._loop._listener._display_stop.sync()
         for n in range(30):
             xserver.move(100 * round_ + n, 50 + n)
             if n % 3 == 0:
                 xserver.click()
                 xserver.scroll(dy=1)
+                xserver.sync()
         xserver.sync()
         until(partial(reached, others, 30 * (round_ + 1)))
     source.stop()

@@ -192,7 +192,7 @@ class Heard:
 
     def start(self) -> Heard:
         self.thread.start()
-        assert self._heard.wait(5)
+        assert self._heard.wait(20)
         return self
 
     def _tell(self, *what: Any) -> None:
@@ -204,7 +204,7 @@ class Heard:
 
     def stop(self) -> None:
         self.listener.stop()
-        self.thread.join(5)
+        self.thread.join(20)
         assert not self.thread.is_alive()
 
 
@@ -375,7 +375,7 @@ def test_before_macos_10_15_trust_alone_counts(quartz, monkeypatch):
 def test_no_tap_at_all_is_told(quartz):
     quartz.gives_tap = False
     heard = Heard(quartz).start()
-    heard.thread.join(5)
+    heard.thread.join(20)
     message, _ = trouble(heard.listener) or ("", "")
     assert "does not let this program see input" in message
 

@@ -217,7 +217,7 @@ def test_portable_reading_of_keys(xserver):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert heard.wait(5)
+    assert heard.wait(20)
     for key, press in (
         ("ctrl", True),
         ("c", True),
@@ -230,7 +230,7 @@ def test_portable_reading_of_keys(xserver):
     xserver.sync()
     until(lambda: len(seen) == 6)
     end_listener(listener)
-    thread.join(2)
+    thread.join(20)
     close_listener(listener)
     assert not thread.is_alive()
     downs = [(key.name, key.char, key.ctrl) for down, key in seen if down]
@@ -274,7 +274,7 @@ def test_what_other_systems_type_with_modifiers(monkeypatch, system, held, char,
     )
 
 
-def test_a_key_that_is_held_repeats(xserver):
+def test_a_key_that_is_held_repeats(xserver, repeating_keys):
     """The server's own repeat: presses without releases between them, each with a time of its own."""
     sink, source = KeySink(), KeyboardSource()
     source.start(sink)
@@ -288,8 +288,9 @@ def test_a_key_that_is_held_repeats(xserver):
     *presses, release = sink.events
     assert {(type(event), event.key) for event in presses} == {(KeyPress, "letter")}
     assert release == KeyRelease(release.t_ns, "letter")
-    times = [event.t_ns for event in sink.events]
+    times = [event.t_ns for event in presses]
     assert times == sorted(set(times))
+    assert release.t_ns >= times[-1], "it may come in the millisecond of a repeat"
 
 
 def test_keys_that_overlap_keep_their_own_releases(xserver):

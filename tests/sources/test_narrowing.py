@@ -51,7 +51,7 @@ class Heard:
 
     def start(self) -> Heard:
         self.thread.start()
-        assert self._heard.wait(5)
+        assert self._heard.wait(20)
         return self
 
     def stop(self) -> None:
@@ -108,12 +108,13 @@ def test_moves_do_not_wake_a_listener_that_is_asked_for_none(xserver, heard, wak
 def test_narrowing_while_it_runs_loses_no_click(xserver, heard):
     for round_ in range(8):
         assert narrow(heard.listener, round_ % 2 == 0)
-        xserver.sync()
-        time.sleep(0.1)  # the request goes over another connection than the input
+        heard.listener._display_stop.sync()  # the request goes over another connection than the input
         for n in range(30):
             xserver.move(100 * round_ + n, 50 + n)
             xserver.click()
             xserver.scroll(dy=1)
+            if n % 3 == 0:
+                xserver.sync()
         xserver.sync()
     until(lambda: heard.count("left") >= 8 * 60 and heard.count("scroll") >= 8 * 30)
     assert heard.count("left") == 8 * 60
@@ -124,23 +125,28 @@ def test_narrowing_while_it_runs_loses_no_click(xserver, heard):
 
 @pytest.mark.alone
 def test_narrowing_in_the_midst_of_clicks_loses_none(xserver, heard):
-    ended = threading.Event()
+    ended, refused = threading.Event(), list[bool]()
 
     def swing() -> None:
         motion = False
         while not ended.wait(0.001):
             motion = not motion
-            assert narrow(heard.listener, motion)
+            refused.append(not narrow(heard.listener, motion))
 
     swinging = threading.Thread(target=swing, daemon=True)
     swinging.start()
-    for n in range(500):
-        xserver.move(n, n)
-        xserver.click()
-    xserver.sync()
-    until(lambda: heard.count("left") >= 1_000)
-    ended.set()
-    swinging.join()
+    try:
+        for n in range(500):
+            xserver.move(n, n)
+            xserver.click()
+            if n % 5 == 0:  # of a longer burst the server's RECORD drops some, see `VirtualDisplay`
+                xserver.sync()
+        xserver.sync()
+        until(lambda: heard.count("left") >= 1_000)
+    finally:
+        ended.set()
+        swinging.join()
+    assert not any(refused)
     assert heard.count("left") == 1_000
 
 
@@ -162,7 +168,7 @@ def test_between_pynputs_asking_and_the_start(xserver, monkeypatch):
     heard = Heard(True)
     monkeypatch.setattr(heard.listener, "_initialize", lambda display: narrow(heard.listener, False))
     heard.start()
-    time.sleep(0.1)
+    heard.listener._display_stop.sync()
     moves(xserver, 20)
     xserver.click()
     xserver.sync()

@@ -6,8 +6,7 @@ import threading
 import time
 from functools import partial
 
-import pytest
-from waiting import until
+from waiting import until, until_taken
 
 from mcilib import Move, PointerSource, Press, Release, Scroll
 from mcilib.testing.conformance import check_source
@@ -100,13 +99,14 @@ def test_an_orderly_end_is_asked_of_the_server(monkeypatch, needs):
         )
         thread = threading.Thread(target=listener.run)
         thread.start()
-        assert heard.wait(5)
+        assert heard.wait(20)
         for i in range(50):
             display.move(100 + i, 60)
-        time.sleep(0.3)  # no reply to anybody, which would make the server hand over
+        until_taken(display)
+        time.sleep(0.1)
         assert len(seen) < 50
         drain_listener(listener)
-        thread.join(2)
+        thread.join(20)
         close_listener(listener)
         assert not thread.is_alive()
     assert seen == list(range(100, 150))
@@ -146,9 +146,8 @@ def test_a_hundred_lives_leave_no_thread_and_no_connection(xserver):
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
-@pytest.mark.alone
 def test_idle_threads_do_not_wake(xserver, monkeypatch):
-    from costs import thread_cost
+    from costs import cost_at_rest, thread_cost
 
     from mcilib import limits
 
@@ -160,10 +159,8 @@ def test_idle_threads_do_not_wake(xserver, monkeypatch):
     xserver.move(6, 6)
     xserver.sync()
     until(lambda: len(sink.events) == 2)
-    pause = threading.Event()
-    pause.wait(1.0)  # the watch falls asleep
-    before = thread_cost(source.threads())
-    pause.wait(2.0)
+    before = cost_at_rest(source.threads(), 0.5)  # the watch has fallen asleep
+    threading.Event().wait(2.0)
     after = thread_cost(source.threads())
     source.stop()
     assert before.threads == 2

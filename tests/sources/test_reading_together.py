@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from costs import thread_cost
-from waiting import until
+from waiting import until, until_taken
 from xwindows import Manager
 
-from mcilib import Collector, DisplayError, Gap, KeyboardSource, KeyPress, Move, PointerSource
+from mcilib import Collector, DisplayError, Gap, KeyboardSource, KeyPress, Move, PointerSource, limits
 from mcilib.capture import stop_together
 from mcilib.events import Display, Event, Focus, Layout
 from mcilib.sources.display import DisplaySource
@@ -65,7 +65,7 @@ def started(sink: ListSink, **options: Any) -> list[Any]:
 
 
 def stop(sources: list[Any]) -> None:
-    stop_together([source.stop for source in sources])
+    stop_together([source.stop for source in sources], limits.SOURCE_STOP_TIMEOUT_S)
 
 
 def ours() -> list[str]:
@@ -117,11 +117,11 @@ def reads(xserver: VirtualDisplay, source: Any, seconds: float) -> float:
 def test_the_shortest_read_interval_holds_and_may_change(xserver):
     sources = started(ListSink(), read_interval_s=1.0)
     sources[2].read_interval_s = sources[3].read_interval_s = 1.0
-    slow = reads(xserver, sources[0], 2.0)
+    slow = reads(xserver, sources[0], 1.5)
     sources[3].read_interval_s = 0.03
-    fast = reads(xserver, sources[0], 2.0)
+    fast = reads(xserver, sources[0], 1.5)
     sources[3].stop()  # and goes with it
-    slow_again = reads(xserver, sources[0], 2.0)
+    slow_again = reads(xserver, sources[0], 1.5)
     stop(sources)
     assert slow <= 4
     assert 12 <= fast <= 70
@@ -137,7 +137,7 @@ def test_one_that_stops_takes_nothing_from_the_others(untaken, leaver):
     for act in (tap, move) if leaver == 0 else (move, tap):  # its own are the last ones
         for n in range(7):
             act(10 + n)
-    until_carried_out(untaken)
+    until_taken(untaken)
     sources[leaver].stop()
     seen = {kind: len(of(kind, sink)) for kind in kinds}
     if leaver < 2:
@@ -145,7 +145,7 @@ def test_one_that_stops_takes_nothing_from_the_others(untaken, leaver):
     for n in range(5):
         untaken.move(30 + n, 10)
         untaken.tap(24)
-    until_carried_out(untaken)
+    until_taken(untaken)
     stop(sources)
     for number, kind in enumerate(kinds):
         assert len(of(kind, sink)) == (7 if number == leaver else 12)
@@ -157,20 +157,15 @@ def test_two_of_four_that_stop_at_once(untaken):
         sources = started(sink := ListSink())
         untaken.move(10, 10)
         untaken.tap(24)
-        until_carried_out(untaken)
+        until_taken(untaken)
         stop([sources[first], sources[second]])
         untaken.move(20, 10)
         untaken.tap(24)
-        until_carried_out(untaken)
+        until_taken(untaken)
         stop(sources)
         assert len(of(Move, sink)) == (1 if 0 in (first, second) else 2)
         assert len(of(KeyPress, sink)) == (1 if 1 in (first, second) else 2)
         assert len(of(Display, sink)) == len(of(Layout, sink)) == len(of(Focus, sink)) == 1
-
-
-def until_carried_out(display: VirtualDisplay) -> None:
-    """Without an answer of the server's, which would hand over what is held back."""
-    time.sleep(0.1)
 
 
 def test_while_there_is_input_one_after_the_other_stops_and_comes_back(xserver):
@@ -215,7 +210,7 @@ def test_all_that_stop_at_once_lose_nothing(untaken, life):
     for n in range(9):
         untaken.move(10 + n, 10)
         untaken.tap(24)
-    until_carried_out(untaken)
+    until_taken(untaken)
     stop(sources)
     assert [(e.x, e.y) for e in of(Move, sink)] == [(10 + n, 10) for n in range(9)]
     assert len(of(KeyPress, sink)) == 9
@@ -276,12 +271,12 @@ def test_lost_and_back_is_a_gap_for_each_and_all_is_told_anew(own_xserver, troub
     own_xserver.sync()
     until(lambda: of(Move, sink))
     getattr(own_xserver, trouble)()
-    until(lambda: not any(source.health().ok for source in sources), timeout_s=8)
+    until(lambda: not any(source.health().ok for source in sources), timeout_s=20)
     time.sleep(0.5)
     own_xserver.restart() if trouble == "kill" else own_xserver.thaw()
     manager = Manager()
-    until(lambda: of(Gap, sink), timeout_s=8)
-    until(lambda: all(source.health().ok for source in sources), timeout_s=8)
+    until(lambda: of(Gap, sink), timeout_s=20)
+    until(lambda: all(source.health().ok for source in sources), timeout_s=20)
     seen = len(of(Move, sink))
     own_xserver.move(30, 40)
     own_xserver.sync()
@@ -316,7 +311,7 @@ def test_what_changes_while_one_begins_is_told(xserver, alone):
     slow.read_with(other)
     for source in [slow] if alone else [other, slow]:
         source.start(sink)
-    until(lambda: len(of(Focus, sink)) == 2, timeout_s=2)
+    until(lambda: len(of(Focus, sink)) == 2)
     stop([slow, other])
     assert [focus.app for focus in of(Focus, sink)] == [None, "Late"]
     manager.close()
@@ -324,6 +319,7 @@ def test_what_changes_while_one_begins_is_told(xserver, alone):
 
 
 @pytest.mark.alone
+@pytest.mark.as_shipped
 @pytest.mark.parametrize("count", [1, 4])
 def test_stopped_while_it_waits_for_an_answer_of_a_frozen_server(own_xserver, count):
     manager = Manager()
@@ -341,7 +337,7 @@ def test_stopped_while_it_waits_for_an_answer_of_a_frozen_server(own_xserver, co
         own_xserver.move(3, 4)
         own_xserver.sync()
         stop(sources)
-    until(lambda: ours() == [], timeout_s=2)
+    until(lambda: ours() == [])
     own_xserver.thaw()
     assert window.get_geometry().width == 300
     manager.close()
@@ -368,14 +364,15 @@ def test_stopped_while_windows_change_all_the_while(xserver):
             until(lambda sink=sink: len(of(Focus, sink)) > 2)  # type: ignore[misc]
             began_s = time.monotonic()
             stop(sources)
-            assert time.monotonic() - began_s < 0.4
-            until(lambda: ours() == [], timeout_s=2)
+            assert time.monotonic() - began_s < limits.SOURCE_STOP_TIMEOUT_S / 2
+            until(lambda: ours() == [])
     finally:
         done.set()
         thread.join()
         manager.retire()
 
 
+@pytest.mark.as_shipped
 def test_a_start_that_is_given_up_is_nobody_s_later(own_xserver):
     """The thread of a start that hung, once the server goes on, takes nothing from the next start."""
     sink = ListSink()

@@ -193,7 +193,7 @@ class Heard:
             )
         self.thread = threading.Thread(target=self.listener.run, daemon=True)
         self.thread.start()
-        assert heard.wait(5)
+        assert heard.wait(20)
         until(lambda: windows.hooked(hook))
 
     def _tell(self, *what: Any) -> None:
@@ -201,7 +201,7 @@ class Heard:
 
     def stop(self) -> None:
         self.listener.stop()
-        self.thread.join(5)
+        self.thread.join(20)
         assert not self.thread.is_alive()
         del self._windows._hooks[self._hook]
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mcilib.collector import Collector
 from mcilib.consent import Grant
@@ -71,7 +71,8 @@ def on_terminal(*args: str, answer: str) -> tuple[int, str]:
 
 
 class Background:
-    """A command that goes on. `line` waits for a line of its output that holds some text."""
+    """A command that goes on. `line` waits for a line of its output that holds some text, `error_line` for one of
+    its stderr."""
 
     def __init__(self, *args: str | Path, prefix: Sequence[str] = (), **more: Any) -> None:
         self.process = subprocess.Popen(
@@ -83,29 +84,39 @@ class Background:
             bufsize=1,
             **more,
         )
-        self.seen = ""
+        self.seen = self.seen_errors = ""
 
     def line(self, text: str, timeout_s: float = 20) -> str:
-        assert self.process.stdout is not None
+        return self._line(self.process.stdout, text, timeout_s)
+
+    def error_line(self, text: str, timeout_s: float = 20) -> str:
+        return self._line(self.process.stderr, text, timeout_s)
+
+    def _line(self, stream: IO[str] | None, text: str, timeout_s: float) -> str:
+        assert stream is not None
+        fd = stream.fileno()
         deadline_s = time.monotonic() + timeout_s
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
+            selector.register(stream, selectors.EVENT_READ)
             while selector.select(max(0.0, deadline_s - time.monotonic())):
                 # Byte by byte from the system: a buffer would hide lines from `select`.
                 line = b""
                 while not line.endswith(b"\n"):
-                    byte = os.read(self.process.stdout.fileno(), 1)
+                    byte = os.read(fd, 1)
                     if not byte:
                         break
                     line += byte
                 if not line:
                     break
-                self.seen += line.decode()
+                if stream is self.process.stdout:
+                    self.seen += line.decode()
+                else:
+                    self.seen_errors += line.decode()
                 if text in line.decode():
                     return line.decode()
         self.process.kill()
         _, err = self.process.communicate(timeout=20)
-        raise AssertionError(f"no line with {text!r} in {self.seen!r}; {err!r}")
+        raise AssertionError(f"no line with {text!r} in {self.seen!r}; {self.seen_errors + err!r}")
 
     def end(self, number: int | None = signal.SIGTERM) -> subprocess.CompletedProcess[str]:
         """Sends a signal (None: just waits) and gives all that it printed. `seconds` is how long it took."""
@@ -114,6 +125,7 @@ class Background:
             self.process.send_signal(number)
         out, err = self.process.communicate(timeout=40)
         self.seconds = time.monotonic() - started_s
+        err = self.seen_errors + err
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(COMMAND, self.process.returncode, self.seen + out, err)
 

@@ -268,14 +268,15 @@ class Run:
                 one.place = "stored" if one.place == "taken" else one.place
 
     def _of(self, event: Event) -> tuple[Happened, dict[str, bool]]:
-        """What it was, and what was allowed at the time that it says. What was true of windows, displays and the layout
-        when a program that is exempt was left has the time of leaving it."""
+        """What it was, and what was allowed at the time that it says. What is true of windows, displays and the layout is
+        told again: when a program that is exempt is left, with that time, and after it was lost or excluded for its time,
+        with that of the next input."""
         one = self.all.get(event.t_ns)
         if one is not None and one.event.kind == event.kind:
             return one, one.allowed
-        assert self.guarded, f"{event} never happened"
         assert isinstance(event, (Focus, Display, Layout)), f"{event} never happened"
         (one,) = (h for h in self.all.values() if _named(h.event) == _named(event))
+        assert one.event.t_ns < event.t_ns, f"{event} had not happened yet"
         allowed = next(allowed for since_ns, allowed in reversed(self.log) if since_ns <= event.t_ns)
         return one, allowed
 
@@ -369,10 +370,10 @@ class Run:
         """What is in memory, and whatever is told later of the time before."""
         self.passes(1)
         self.gate.restart(self.now())
+        self.guarding.take(self.buffer)
         self.guarding.exclude_waiting()
-        self.batcher.open = None
-        self.batcher.closed.clear()
-        self.buffer.clear()
+        self.batcher.lose_open()
+        self.batcher.lose_closed()
         self.told.clear()
         for one in self.all.values():
             one.forgotten |= one.place != "stored"

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyrage
 import zstandard
 from batches import PREFIX_BYTES, frame_of, header, parts, with_crc
 
 from mcilib.errors import BatchFormatError, SealError
 from mcilib.format.batch import Batch, decode, encode, open_payload, read_header
 from mcilib.format.frame import MAGIC, pack_header
-from mcilib.format.seal import parse_identities, seal
+from mcilib.format.seal import parse_identities
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 MEMORY_BYTES = 128 * 2**20
@@ -124,7 +125,7 @@ class Mutants:
         prefix = frame[:PREFIX_BYTES].ljust(PREFIX_BYTES, b"\0")
         self._version, self._flags = prefix[4], prefix[5]
         self._head, self._payload = parts(prefix + frame[PREFIX_BYTES:])
-        self._recipients = recipients if self._flags & 1 else ()
+        self._recipients = [pyrage.x25519.Recipient.from_str(one) for one in recipients if self._flags & 1]
         try:
             self._content = open_payload(frame, identities)
         except (BatchFormatError, SealError):  # what nobody can open has only its bytes
@@ -135,7 +136,9 @@ class Mutants:
         if where < 8 and self._content:
             payload = _FAST.compress(mutated(rng, self._content))
             if self._recipients:
-                payload = seal(payload, self._recipients)
+                payload = pyrage.encrypt(
+                    payload, self._recipients
+                )  # `seal` tries 24 times for the shortest padding
             return self._frame(self._head, payload)
         if where < 9:
             return self._frame(self._head, mutated(rng, self._payload))

@@ -27,15 +27,6 @@ http {{
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 on which nobody listens now."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
 class Nginx:
     """`http` is what stands in the `http { }` block; paths in it are relative to `folder`. `port` is one of its own,
     on which it is known to answer before the block is entered."""

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import uuid
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
+from ports import free_ports
 from waiting import until
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class ObjectServer:
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason)
         self._folder = Path(tempfile.mkdtemp(prefix="mcilib-objects-"))
-        ports = _free_ports(2 * len(_ROLES))
+        ports = free_ports(2 * len(_ROLES))
         named = [
             f"-{role}.port{kind}={ports[2 * at + (kind != '')]}"
             for at, role in enumerate(_ROLES)
@@ -146,9 +145,3 @@ def object_server(pytestconfig: pytest.Config) -> ObjectServer:
 def _weed() -> str | None:
     beside = Path(sysconfig.get_path("scripts")) / "weed"
     return str(beside) if beside.exists() else shutil.which("weed")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]

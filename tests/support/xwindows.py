@@ -72,12 +72,13 @@ class Program:
 class Manager(Program):
     """As much of a window manager as says which window is in use; the test decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, says_what_is_used: bool = True) -> None:
         super().__init__()
         self.check = self.root.create_window(-10, -10, 1, 1, 0, self.display.screen().root_depth)
         for window in (self.check, self.root):
             self.say(window, "_NET_SUPPORTING_WM_CHECK", [self.check.id], kind="WINDOW", bits=32)
-        self.use(None)
+        if says_what_is_used:
+            self.use(None)
 
     def use(self, window: Window | int | None) -> tuple[int, int]:
         """This window is in use now; the time (monotonic ns) before and after."""
